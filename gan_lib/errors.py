@@ -1,0 +1,47 @@
+"""Errors a user can act on, and the exit codes that a scheduler reads.
+
+Not for programming mistakes: those stay ordinary exceptions, keep their traceback and exit with 1.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable
+
+
+class UserError(Exception):
+    """The request cannot be met. The message is one sentence: which file, key or value, and what to do."""
+
+    exit_code = 2
+
+
+class TooManyRejects(UserError):
+    """The job finished, but a larger share of its input was rejected than the configuration allows."""
+
+    exit_code = 3
+
+
+class DecisionNeeded(UserError):
+    """The job stopped before doing anything, because only a person can say which of two ways is meant."""
+
+    exit_code = 4
+
+
+def run_job(main: Callable[[], None]) -> None:
+    """Run a job's ``main`` and leave the process with the exit code that a scheduler needs.
+
+    0: all well. 1: unexpected failure, with its traceback. 2: the request was wrong (:class:`UserError`).
+    3: :class:`TooManyRejects`. 4: :class:`DecisionNeeded`.
+    """
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("error: interrupted.", file=sys.stderr, flush=True)
+        sys.exit(130)
+    except Exception:
+        traceback.print_exc()
+        sys.exit(1)

@@ -1,0 +1,30 @@
+"""Packaging. Lower bounds only, so that installing on a current runtime downgrades nothing; locks are in requirements/."""
+
+from setuptools import find_packages, setup
+
+setup(
+    name="gan_lib",
+    version="0.1.0",
+    description="Distributed Spark pipeline that trains GANs on large picture corpora and applies them",
+    packages=find_packages(include=["gan_lib", "gan_lib.*"]),
+    python_requires=">=3.10",
+    install_requires=[
+        "fsspec",
+        "mlflow>=2.22",
+        "numpy>=1.26",
+        "opencv-python-headless",
+        "pillow>=10.3",
+        "psutil",
+        "pyarrow>=14",
+        "pydantic>=2.7",
+        "pyspark>=3.5",
+        "pyvips",
+        "pyvips-binary",
+        "pyyaml",
+        "safetensors>=0.4",
+        "simplejpeg>=1.7",
+        "torch>=2.4",
+        "tqdm",
+    ],
+    extras_require={"petastorm": ["petastorm>=0.13.1"]},
+)
