@@ -22,6 +22,7 @@ setup(
         "pyvips-binary",
         "pyyaml",
         "safetensors>=0.4",
+        "scikit-image",
         "simplejpeg>=1.7",
         "torch>=2.4",
         "tqdm",

@@ -1,0 +1,47 @@
+# Every target does its own set-up; a second call goes straight to work.
+VENV := .venv
+MODERN := .venv-modern
+BENCH := .venv-benchmarks
+SHELL := /bin/bash
+
+# Spark's Python workers must be the environment's own.
+in_venv = PATH="$(CURDIR)/$(1)/bin:$$PATH" PYSPARK_PYTHON="$(CURDIR)/$(1)/bin/python" VIRTUAL_ENV="$(CURDIR)/$(1)"
+
+.PHONY: setup setup-modern setup-benchmarks demo test test-fast test-slow test-modern lint types mlflow clean
+
+setup:
+	@requirements/install.sh $(VENV) requirements/lock.txt
+
+setup-modern:
+	@requirements/install.sh $(MODERN) requirements/modern.txt
+
+## The main job: photos -> dataset -> training -> registry -> enlarged photos. PICTURES=dir JUDGE=dir take your own.
+demo: setup
+	@$(call in_venv,$(VENV)) python jobs/demo.py $(if $(PICTURES),--pictures "$(PICTURES)") $(if $(JUDGE),--judge "$(JUDGE)")
+
+## Everything but the slow tests, the fastest first.
+test: setup
+	@$(call in_venv,$(VENV)) python -m pytest -m "not slow"
+
+## What to run after every edit: no Spark cluster, no long training.
+test-fast: setup
+	@$(call in_venv,$(VENV)) python -m pytest -m "not slow and not cluster" --ignore tests/end_to_end -x -q
+
+test-slow: setup
+	@$(call in_venv,$(VENV)) python -m pytest -m slow
+
+## The same tests on current releases, without stock Petastorm.
+test-modern: setup-modern
+	@$(call in_venv,$(MODERN)) python -m pytest -m "not slow"
+
+lint: setup
+	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
+
+types: setup
+	@$(VENV)/bin/mypy
+
+mlflow: setup
+	@$(VENV)/bin/mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}"
+
+clean:
+	rm -rf $(VENV) $(MODERN) $(BENCH) demo-output .pytest_cache .mypy_cache .ruff_cache

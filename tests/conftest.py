@@ -1,0 +1,67 @@
+"""What tests of all packages share: pictures that are always there, the optional data folder, one local Spark session."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import skimage
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+ROOT = Path(__file__).parent.parent
+DEAREST_LAST = ("end_to_end", "cluster")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Cheap folders first: someone waits for the first failure after every edit."""
+
+    def cost(item: pytest.Item) -> int:
+        parts = item.path.relative_to(ROOT).parts
+        return next((rank + 2 for rank, name in enumerate(DEAREST_LAST) if name in parts), uses_spark(item))
+
+    def uses_spark(item: pytest.Item) -> int:
+        return int("spark" in getattr(item, "fixturenames", ()))
+
+    items.sort(key=cost)
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the checkout."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def photos() -> Path:
+    """The folder of pictures in scikit-image's wheel: always there."""
+    return Path(skimage.__file__).parent / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of public data sets beside the checkout, or where GAN_LIB_DATA says; skips where there is none."""
+    folder = Path(os.environ.get("GAN_LIB_DATA", ROOT.parent / "shared" / "data"))
+    if not (folder / "Set5").is_dir():
+        pytest.skip(f"no data sets at {folder}; GAN_LIB_DATA names another place")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator[SparkSession]:
+    """One local Spark session for all tests of this process."""
+    from gan_lib.session import spark_session
+
+    session = spark_session(
+        "tests",
+        spark__master="local[2]",
+        spark__ui__enabled="false",
+        spark__driver__memory="1g",
+        spark__sql__shuffle__partitions="4",
+    )
+    yield session
+    session.stop()
