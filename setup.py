@@ -1,4 +1,4 @@
-"""Packaging. Lower bounds only, so that installing on a current runtime downgrades nothing; locks are in requirements/."""
+"""Packaging. Lower bounds only, so that installing on a current runtime downgrades nothing; the locks are beside us."""
 
 from setuptools import find_packages, setup
 

@@ -1,4 +1,4 @@
-"""What tests of all packages share: pictures that are always there, the optional data folder, one local Spark session."""
+"""What tests of all packages share: pictures that are always there, the optional data folder, a local Spark session."""
 
 from __future__ import annotations
 

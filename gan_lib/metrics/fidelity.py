@@ -41,9 +41,7 @@ def ssim(truth: NDArray[np.uint8], picture: NDArray[np.uint8], border: int = 4) 
     """
     a, b = _inner_luma(truth, picture, border)
     return float(
-        structural_similarity(
-            a, b, data_range=255.0, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
-        )
+        structural_similarity(a, b, data_range=255.0, gaussian_weights=True, sigma=1.5, use_sample_covariance=False)
     )
 
 
