@@ -1,0 +1,1 @@
+"""Generators and discriminators: plain modules with explicit arguments that know their own arithmetic only."""
