@@ -1,0 +1,22 @@
+"""What is written down in MLflow: runs, lineage, models. The only package that imports mlflow, and lazily."""
+
+from gan_lib.tracking.models import ModelVersion, Serving, download_model, register, resolve, set_alias
+from gan_lib.tracking.runs import Run, RunAddress, resume, run
+from gan_lib.tracking.settings import TrackingSettings
+from gan_lib.tracking.store import TrackingError, store_of
+
+__all__ = [
+    "ModelVersion",
+    "Run",
+    "RunAddress",
+    "Serving",
+    "TrackingError",
+    "TrackingSettings",
+    "download_model",
+    "register",
+    "resolve",
+    "resume",
+    "run",
+    "set_alias",
+    "store_of",
+]

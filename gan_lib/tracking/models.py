@@ -1,0 +1,209 @@
+"""Trained generators in MLflow's registry: saved as pyfunc without pickle, found by name and alias, brought to disk."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+import gan_lib
+from gan_lib.tracking.runs import Run
+from gan_lib.tracking.settings import TrackingSettings
+from gan_lib.tracking.store import Store, TrackingError, store_of
+
+_MODEL_FOLDER = "model"
+_LOADED_WITH = (
+    "fsspec",
+    "numpy",
+    "opencv-python-headless",
+    "pandas",
+    "pillow",
+    "pydantic",
+    "pyvips",
+    "pyvips-binary",
+    "pyyaml",
+    "safetensors",
+    "simplejpeg",
+    "torch",
+)
+
+
+class ModelVersion(NamedTuple):
+    """One version of a registered model."""
+
+    name: str
+    version: str
+    run_id: str | None
+
+
+@dataclass(frozen=True)
+class Serving:
+    """How a saved translator answers as a pyfunc: who loads it, and which columns go in and come out."""
+
+    loader_module: str
+    """Has ``_load_pyfunc(folder)``."""
+    inputs: Mapping[str, str]
+    """Column -> mlflow type name, such as "binary"."""
+    outputs: Mapping[str, str]
+    example: Any = field(default=None, compare=False)
+    """A small input, e.g. a DataFrame of one row."""
+
+
+PICTURES = Serving("gan_lib.scoring.pyfunc", inputs={"content": "binary"}, outputs={"content": "string"})
+"""An encoded picture in, the translated one out, as base64 because pyfunc UDFs cannot return binary."""
+
+
+def register(run: Run, folder: str, name: str, alias: str | None = None, serving: Serving = PICTURES) -> ModelVersion:
+    """Save the translator in ``folder`` to ``run`` as a pyfunc and make it a new version of the model ``name``.
+
+    The saved model carries this package's code and pins what it was made with; it holds no pickle.
+
+    Raises:
+        TrackingError: the registry refuses or is away.
+    """
+    store = run.address.store
+    client = store.client()
+    with tempfile.TemporaryDirectory() as scratch, store.explained(f"registering {name}"):
+        path = Path(scratch) / _MODEL_FOLDER
+        _save(path, folder, serving)
+        client.log_artifacts(run.id, str(path), _MODEL_FOLDER)
+        _ensure_registered(client, name)
+        source = f"{client.get_run(run.id).info.artifact_uri}/{_MODEL_FOLDER}"
+        version = str(client.create_model_version(name, source, run.id).version)
+        if alias is not None:
+            client.set_registered_model_alias(name, alias, version)
+    return ModelVersion(name, version, run.id)
+
+
+def set_alias(model: ModelVersion, alias: str, settings: TrackingSettings | None = None) -> None:
+    """Let ``alias`` name this version from now on."""
+    store = store_of(settings or TrackingSettings())
+    with store.explained(f"giving {model.name} {model.version} the alias {alias}"):
+        store.client().set_registered_model_alias(model.name, alias, model.version)
+
+
+def resolve(uri: str, settings: TrackingSettings | None = None) -> ModelVersion:
+    """Which version ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION`` means now.
+
+    Raises:
+        TrackingError: not of that form; no such model, alias or version (says which there are); the registry is away.
+    """
+    parts = re.fullmatch(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))", uri)
+    if parts is None:
+        raise TrackingError(f"{uri!r} is no model: write models:/NAME@ALIAS or models:/NAME/VERSION.")
+    store = store_of(settings or TrackingSettings())
+    store.require_answer()
+    name, alias, version = parts["name"], parts["alias"], parts["version"]
+    registered = _find(store, name)
+    if alias is not None:
+        version = registered.aliases.get(alias)
+        if version is None:
+            known = ", ".join(f"{a} (version {v})" for a, v in sorted(registered.aliases.items())) or "none"
+            raise TrackingError(f"The model {name} at {store} has no alias {alias}; it has: {known}.")
+    return _version(store, name, str(version))
+
+
+def download_model(uri: str, settings: TrackingSettings | None = None, destination: str | None = None) -> str:
+    """Bring a registered model to this machine and return the folder of its translator.
+
+    ``destination`` None: a new temporary folder, which the caller removes.
+
+    Raises:
+        TrackingError: as :func:`resolve`, or the model was not registered by this package.
+    """
+    import mlflow
+
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # one line for each of 50 small files
+    store = store_of(settings or TrackingSettings())
+    found = resolve(uri, settings)
+    with store.explained(f"downloading {uri}"):
+        folder = mlflow.artifacts.download_artifacts(
+            artifact_uri=f"models:/{found.name}/{found.version}",
+            dst_path=destination or tempfile.mkdtemp(prefix="gan_lib-model-"),
+            tracking_uri=store.uri,
+            registry_uri=store.registry_uri,
+        )
+    flavor = yaml.safe_load((Path(folder) / "MLmodel").read_text())["flavors"].get("python_function", {})
+    if not str(flavor.get("loader_module", "")).startswith("gan_lib."):
+        raise TrackingError(f"{uri} was not registered by gan_lib and holds no translator.")
+    return str(Path(folder) / flavor["data"])
+
+
+def _save(path: Path, folder: str, serving: Serving) -> None:
+    import mlflow.pyfunc
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema
+
+    signature = ModelSignature(
+        inputs=Schema([ColSpec(kind, column) for column, kind in serving.inputs.items()]),
+        outputs=Schema([ColSpec(kind, column) for column, kind in serving.outputs.items()]),
+    )
+    mlflow.pyfunc.save_model(
+        path=str(path),
+        loader_module=serving.loader_module,
+        data_path=folder,
+        code_paths=[str(Path(gan_lib.__file__).parent)],
+        signature=signature,
+        input_example=serving.example,
+        pip_requirements=_pins(),
+    )
+
+
+def _pins() -> list[str]:
+    """What the model needs beside this package's own code, at the versions that it was trained with."""
+    pins = []
+    for package in ("mlflow", *_LOADED_WITH):
+        try:
+            pins.append(f"{package}=={metadata.version(package).partition('+')[0]}")
+        except metadata.PackageNotFoundError:
+            continue
+    return pins
+
+
+def _ensure_registered(client: Any, name: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _find(store: Store, name: str) -> Any:
+    from mlflow.exceptions import MlflowException
+
+    client = store.client()
+    try:
+        return client.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            with store.explained(f"looking for {name}"):
+                raise
+    with store.explained("listing models"):
+        known = ", ".join(sorted(model.name for model in client.search_registered_models())) or "none"
+    raise TrackingError(f"There is no model {name} in the registry at {store}; the models there: {known}.")
+
+
+def _version(store: Store, name: str, version: str) -> ModelVersion:
+    from mlflow.exceptions import MlflowException
+
+    client = store.client()
+    try:
+        found = client.get_model_version(name, version)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            with store.explained(f"looking for {name} version {version}"):
+                raise
+        known = ", ".join(sorted((str(v.version) for v in client.search_model_versions(f"name='{name}'")), key=int))
+        raise TrackingError(
+            f"The model {name} at {store} has no version {version}; it has: {known or 'none'}."
+        ) from None
+    return ModelVersion(name, str(found.version), found.run_id or None)

@@ -1,0 +1,330 @@
+"""One MLflow run, written from the driver and from rank 0 at once.
+
+Metrics and pictures go through a spool file: noting one never waits for a server, and a server that is away, or a
+process that is killed, loses none. Everything else (parameters, tags, files, datasets) is written at once and raises.
+Only client calls are used: mlflow's fluent functions keep global state and end a run that another process still writes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from gan_lib import storage
+from gan_lib.tracking.origin import code_version
+from gan_lib.tracking.settings import TrackingSettings
+from gan_lib.tracking.spool import Entry, Refused, Spool
+from gan_lib.tracking.store import Store, TrackingError, store_of
+from gan_lib.tracking.system import SystemMonitor
+
+logger = logging.getLogger(__name__)
+
+_LONGEST_PARAMETER = 500  # characters: the shortest limit among mlflow's stores
+_PARAMETERS_A_CALL = 100
+_FINAL_REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE")
+_RUN_FILE = "mlflow_run.json"
+
+
+@dataclass(frozen=True)
+class RunAddress:
+    """All that another process needs to write to a run; plain values, so it travels to executors."""
+
+    run_id: str
+    store: Store
+    spool_folder: str
+    settings: TrackingSettings
+
+
+class Run:
+    """A run that is being written. Close it to deliver what is still in the spool."""
+
+    def __init__(self, address: RunAddress, writer: str) -> None:
+        """``writer`` names the process's spool file: two processes must not share one."""
+        self.address = address
+        self._folder = Path(address.spool_folder) / address.run_id
+        self._images = 0
+        self._spool = Spool(self._folder / f"{writer}.jsonl", self._deliver, address.settings.interval)
+
+    @property
+    def id(self) -> str:
+        """The run's id in MLflow."""
+        return self.address.run_id
+
+    def log_metrics(self, metrics: Mapping[str, float], images: int = 0) -> None:
+        """Note numbers at ``images`` images seen. Returns at once."""
+        self._images = max(self._images, images)
+        now = int(time.time() * 1000)
+        entries = [{"metric": _legal(k), "value": float(v), "time": now, "step": images} for k, v in metrics.items()]
+        self._spool.put(*entries)
+
+    def log_image(self, name: str, picture: np.ndarray, images: int = 0) -> None:
+        """Note a picture, H x W x 3 or H x W uint8, as ``samples/NAME/IMAGES.png``.
+
+        Returns once it is on the local disk.
+        """
+        path = self._folder / "pictures" / f"{_legal(name).replace('/', '_')}-{images:012d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(path)
+        self._spool.put({"picture": str(path), "as": f"samples/{_legal(name)}/{images:012d}.png"})
+
+    def log_artifact(self, path: str, folder: str | None = None) -> None:
+        """Upload a local file or folder, below ``folder`` of the run's artifacts."""
+        client = self.address.store.client()
+        upload = client.log_artifacts if Path(path).is_dir() else client.log_artifact
+        with self.address.store.explained(f"uploading {path}"):
+            upload(self.id, path, folder)
+
+    def log_text(self, text: str, name: str) -> None:
+        """Upload ``text`` as the artifact ``name``."""
+        with self.address.store.explained(f"uploading {name}"):
+            self.address.store.client().log_text(self.id, text, name)
+
+    def log_dataset(self, url: str, digest: str, role: str, name: str | None = None, **profile: Any) -> None:
+        """Note that the dataset at ``url`` was read (or written) as ``role``, such as "training".
+
+        ``digest`` is the dataset's own fingerprint (mlflow takes 36 characters: a longer one is hashed);
+        ``profile`` holds what is known of it, such as ``rows=1200``.
+        """
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        short = digest if len(digest) <= 36 else hashlib.sha256(digest.encode()).hexdigest()[:36]
+        dataset = Dataset(
+            name=name or url.rstrip("/").rpartition("/")[2] or url,
+            digest=short,
+            source_type="local" if storage.is_local(url) else url.partition("://")[0],
+            source=json.dumps({"uri": url}),
+            profile=json.dumps(profile) if profile else None,
+        )
+        with self.address.store.explained(f"noting the dataset {url}"):
+            tag = InputTag("mlflow.data.context", role)
+            self.address.store.client().log_inputs(self.id, [DatasetInput(dataset, [tag])])
+
+    def log_parameters(self, parameters: Mapping[str, Any]) -> None:
+        """Note (nested) settings by their dotted keys.
+
+        MLflow never changes a parameter. Where a run goes on with another value, the new one becomes the tag
+        ``changed.KEY``.
+        """
+        from mlflow.entities import Param, RunTag
+
+        client = self.address.store.client()
+        flat = {key: str(value)[:_LONGEST_PARAMETER] for key, value in flatten(parameters)}
+        with self.address.store.explained("noting parameters"):
+            known = client.get_run(self.id).data.params
+            new = [Param(key, value) for key, value in flat.items() if key not in known]
+            changed = [RunTag(f"changed.{key}", value) for key, value in flat.items() if known.get(key, value) != value]
+            for start in range(0, len(new), _PARAMETERS_A_CALL):
+                client.log_batch(self.id, params=new[start : start + _PARAMETERS_A_CALL])
+            client.log_batch(self.id, tags=changed)
+
+    def set_tags(self, tags: Mapping[str, Any]) -> None:
+        """Set tags of the run."""
+        from mlflow.entities import RunTag
+
+        with self.address.store.explained("setting tags"):
+            self.address.store.client().log_batch(self.id, tags=[RunTag(k, str(v)) for k, v in tags.items()])
+
+    @contextmanager
+    def system_metrics(self) -> Iterator[None]:
+        """Note how busy this machine is for as long as the block runs."""
+        interval = self.address.settings.system_interval
+        monitor = SystemMonitor(lambda found: self.log_metrics(found, self._images), interval)
+        try:
+            yield
+        finally:
+            monitor.stop()
+
+    def close(self) -> None:
+        """Deliver what is in the spool, or say where it waits for the next process that writes this run."""
+        left = self._spool.close(self.address.settings.patience)
+        if left:
+            logger.warning("%s entries of run %s did not reach MLflow; they wait in %s.", left, self.id, self._folder)
+
+    def _deliver(self, entries: Sequence[Entry]) -> None:
+        from mlflow.entities import Metric
+        from mlflow.exceptions import MlflowException
+
+        client = self.address.store.client()
+        metrics = [Metric(e["metric"], e["value"], e["time"], e["step"]) for e in entries if "metric" in e]
+        try:
+            if metrics:
+                client.log_batch(self.id, metrics=metrics)
+            for entry in entries:
+                if "picture" in entry:
+                    _deliver_picture(client, self.id, Path(entry["picture"]), entry["as"])
+        except MlflowException as error:
+            if error.error_code in _FINAL_REFUSALS:
+                raise Refused(str(error)) from error
+            raise
+
+
+def _deliver_picture(client: Any, run_id: str, path: Path, artifact: str) -> None:
+    """Upload and remove; a file that is gone was uploaded before a crash."""
+    if not path.exists():
+        return
+    folder, _, name = artifact.rpartition("/")
+    with tempfile.TemporaryDirectory() as scratch:  # the artifact takes the file's name
+        renamed = Path(scratch) / name
+        renamed.write_bytes(path.read_bytes())
+        client.log_artifact(run_id, str(renamed), folder)
+    path.unlink()
+
+
+@contextmanager
+def run(
+    settings: TrackingSettings,
+    job: str,
+    parameters: Mapping[str, Any],
+    config_text: str | None = None,
+    keep_in: str | None = None,
+) -> Iterator[Run]:
+    """Open the run of a job, and end it as finished, failed or killed.
+
+    ``keep_in`` is a folder (any store) that remembers the run: the next call with it goes on with the same run.
+    ``config_text`` is kept as the artifact ``config.yaml``.
+
+    Raises:
+        TrackingError: the store cannot be reached, or refuses.
+    """
+    store = store_of(settings)
+    store.require_answer()
+    spools = keep_in if keep_in and storage.is_local(keep_in) else tempfile.gettempdir()
+    with store.explained(f"opening a run of experiment {settings.experiment}"):
+        parent = _open_pipeline(store, settings)
+        run_id = _open(store, settings, job, parent, keep_in)
+    opened = Run(RunAddress(run_id, store, storage.join(storage.absolute(spools), "tracking"), settings), "driver")
+    status = "FAILED"
+    try:
+        opened.log_parameters(parameters)
+        if config_text is not None:
+            opened.log_text(config_text, "config.yaml")
+        yield opened
+        status = "FINISHED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    finally:
+        opened.close()
+        for ended in filter(None, (run_id, parent)):
+            _end(store, ended, status)
+
+
+@contextmanager
+def resume(address: RunAddress) -> Iterator[Run]:
+    """Write to a run that the driver opened, from a rank; it stays open when the block ends.
+
+    Raises:
+        TrackingError: the store is an SQLite file that is not on this machine.
+    """
+    _scheme, sqlite, path = address.store.uri.partition("sqlite:///")
+    if sqlite and not Path(path).exists():
+        raise TrackingError(
+            f"The tracking store {address.store} is a file of the driver's machine, and rank 0 runs on another: "
+            "set tracking.uri to an MLflow server that both reach."
+        )
+    opened = Run(address, "rank0")
+    try:
+        with opened.system_metrics():
+            yield opened
+    finally:
+        opened.close()
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested mappings -> (dotted key, value)."""
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _open(store: Store, settings: TrackingSettings, job: str, parent: str | None, keep_in: str | None) -> str:
+    """The id of the run to write: the one remembered in ``keep_in`` where MLflow still has it, else a new one."""
+    client = store.client()
+    kept = _remembered(store, keep_in)
+    if kept is not None:
+        client.update_run(kept, status="RUNNING")
+        client.set_tag(kept, "gan_lib.continued_at", time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+        return kept
+    tags = {"gan_lib.job": job, "mlflow.source.name": job, "mlflow.source.type": "JOB", **code_version()}
+    if parent is not None:
+        tags["mlflow.parentRunId"] = parent
+    created = client.create_run(_experiment(client, settings.experiment), tags=tags, run_name=settings.run_name or job)
+    run_id = str(created.info.run_id)
+    if keep_in is not None:
+        storage.write_atomic(storage.join(keep_in, _RUN_FILE), json.dumps({"run_id": run_id}).encode())
+    return run_id
+
+
+def _remembered(store: Store, keep_in: str | None) -> str | None:
+    from mlflow.exceptions import MlflowException
+
+    if keep_in is None or not storage.exists(storage.join(keep_in, _RUN_FILE)):
+        return None
+    run_id = str(json.loads(storage.read_bytes(storage.join(keep_in, _RUN_FILE)))["run_id"])
+    try:
+        found = store.client().get_run(run_id)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
+    return run_id if found.info.lifecycle_stage == "active" else None
+
+
+def _open_pipeline(store: Store, settings: TrackingSettings) -> str | None:
+    """The id of the parent run that the runs of this pipeline share; made by the first of them."""
+    if settings.pipeline is None:
+        return None
+    client = store.client()
+    experiment = _experiment(client, settings.experiment)
+    quoted = settings.pipeline.replace("'", "\\'")
+    found = client.search_runs(
+        [experiment], f"tags.`gan_lib.pipeline` = '{quoted}'", order_by=["attributes.start_time ASC"], max_results=1
+    )
+    if found:
+        client.update_run(found[0].info.run_id, status="RUNNING")
+        return str(found[0].info.run_id)
+    tags = {"gan_lib.pipeline": settings.pipeline, "gan_lib.job": "pipeline"}
+    return str(client.create_run(experiment, tags=tags, run_name=settings.pipeline).info.run_id)
+
+
+def _experiment(client: Any, name: str) -> str:
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return str(client.create_experiment(name))
+        except MlflowException:  # another job was faster
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    if found.lifecycle_stage != "active":
+        raise TrackingError(f"The experiment {name} was deleted in MLflow: restore it, or set tracking.experiment.")
+    return str(found.experiment_id)
+
+
+def _end(store: Store, run_id: str, status: str) -> None:
+    """Note how a run ended. The job's own outcome must not change because MLflow is away, so this only warns."""
+    try:
+        store.client().set_terminated(run_id, status)
+    except Exception as error:
+        logger.warning("The end of run %s could not be noted: %s", run_id, error)
+
+
+def _legal(name: str) -> str:
+    """``name`` with what mlflow refuses in keys replaced by "_"."""
+    return re.sub(r"[^\w\-. :/]", "_", name)

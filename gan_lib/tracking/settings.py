@@ -1,0 +1,27 @@
+"""Where runs are written, and under which name."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from gan_lib.config import Settings
+
+
+class TrackingSettings(Settings):
+    """The MLflow side of a job."""
+
+    experiment: str = "gan_lib"
+    uri: str | None = None
+    """Tracking store. None: MLFLOW_TRACKING_URI, or else ``sqlite:///mlflow.db`` in the working directory."""
+    registry_uri: str | None = None
+    """Model registry. None: MLFLOW_REGISTRY_URI, or else the tracking store."""
+    pipeline: str | None = None
+    """Runs of one pipeline hang below one parent run of this name; None: a run by itself."""
+    run_name: str | None = None
+    """None: the job's name."""
+    interval: float = Field(default=2.0, gt=0)
+    """Seconds between two deliveries of metrics to the server."""
+    patience: float = Field(default=300.0, gt=0)
+    """Seconds that the end of a job waits for a server that is away; what is left then stays in the spool file."""
+    system_interval: float = Field(default=10.0, gt=0)
+    """Seconds between two samples of processor, memory and GPU use."""

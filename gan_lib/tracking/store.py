@@ -1,0 +1,98 @@
+"""Which MLflow store is meant, and what is said when it cannot be reached. Imports mlflow only for a client."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from gan_lib.errors import UserError
+from gan_lib.tracking.settings import TrackingSettings
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+
+class TrackingError(UserError):
+    """MLflow cannot do what was asked; the message says where and why."""
+
+
+@dataclass(frozen=True)
+class Store:
+    """A tracking store and a model registry, as URIs that mean the same in every process."""
+
+    uri: str
+    registry_uri: str
+
+    def client(self) -> MlflowClient:
+        """A client of both that leaves mlflow's global state alone."""
+        from mlflow import MlflowClient
+
+        for chatty in ("alembic", "mlflow.store.db.utils"):  # twenty lines for each new SQLite file
+            logging.getLogger(chatty).setLevel(logging.WARNING)
+        return MlflowClient(tracking_uri=self.uri, registry_uri=self.registry_uri)
+
+    @contextmanager
+    def explained(self, doing: str) -> Iterator[None]:
+        """Turn mlflow's exceptions into one sentence that names the store and what was being done.
+
+        Raises:
+            TrackingError: mlflow raised.
+        """
+        from mlflow.exceptions import MlflowException
+
+        try:
+            yield
+        except MlflowException as error:
+            reason = str(error).splitlines()[0].rstrip(".")
+            raise TrackingError(f"MLflow at {self} failed while {doing}: {reason}.") from error
+
+    def require_answer(self) -> None:
+        """Check that something listens where the tracking server should be.
+
+        Raises:
+            TrackingError: nothing does.
+        """
+        parts = urlsplit(self.uri)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            return
+        try:
+            port = parts.port or (443 if parts.scheme == "https" else 80)
+            socket.create_connection((parts.hostname, port), timeout=10).close()
+        except OSError as error:
+            raise TrackingError(
+                f"The MLflow server {self} does not answer ({error}): "
+                "start it, or set tracking.uri or MLFLOW_TRACKING_URI."
+            ) from None
+
+    def __str__(self) -> str:
+        """The tracking URI without user and password."""
+        scheme, separator, rest = self.uri.partition("://")
+        return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+
+
+def store_of(settings: TrackingSettings) -> Store:
+    """The store that ``settings`` or the environment names, else an SQLite file in the working directory."""
+    uri = settings.uri or os.environ.get("MLFLOW_TRACKING_URI") or _set_by_the_platform() or "sqlite:///mlflow.db"
+    uri = _absolute(uri)
+    registry_uri = settings.registry_uri or os.environ.get("MLFLOW_REGISTRY_URI")
+    return Store(uri, _absolute(registry_uri) if registry_uri else uri)
+
+
+def _set_by_the_platform() -> str | None:
+    if "DATABRICKS_RUNTIME_VERSION" not in os.environ:
+        return None
+    import mlflow
+
+    return str(mlflow.get_tracking_uri())
+
+
+def _absolute(uri: str) -> str:
+    """A relative SQLite path means another file in another process's working directory: say which one is meant."""
+    scheme, found, path = uri.partition("sqlite:///")
+    return f"sqlite:///{os.path.abspath(path)}" if found and not scheme and path else uri
