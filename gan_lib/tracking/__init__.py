@@ -2,10 +2,11 @@
 
 from gan_lib.tracking.models import ModelVersion, Serving, download_model, register, resolve, set_alias
 from gan_lib.tracking.runs import Run, RunAddress, resume, run
-from gan_lib.tracking.settings import TrackingSettings
+from gan_lib.tracking.settings import ModelSettings, TrackingSettings
 from gan_lib.tracking.store import TrackingError, store_of
 
 __all__ = [
+    "ModelSettings",
     "ModelVersion",
     "Run",
     "RunAddress",

@@ -9,7 +9,7 @@ import gan_lib
 
 
 def code_version() -> dict[str, str]:
-    """Tags that name the code: ``gan_lib.version`` always; the commit, and whether files differ from it, where known."""
+    """Tags that name the code: the version always; the commit, and whether files differ from it, where known."""
     tags = {"gan_lib.version": gan_lib.__version__}
     commit = _git("rev-parse", "HEAD")
     if commit is None or _git("ls-files", "--error-unmatch", "__init__.py") is None:

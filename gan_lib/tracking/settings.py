@@ -25,3 +25,11 @@ class TrackingSettings(Settings):
     """Seconds that the end of a job waits for a server that is away; what is left then stays in the spool file."""
     system_interval: float = Field(default=10.0, gt=0)
     """Seconds between two samples of processor, memory and GPU use."""
+
+
+class ModelSettings(Settings):
+    """Under which name a trained generator is registered."""
+
+    name: str
+    alias: str | None = "champion"
+    """What ``models:/NAME@ALIAS`` means from then on; None: only a new version."""

@@ -1,0 +1,71 @@
+"""The process between Spark (or the driver) and the ranks of one machine: torchrun, made honest.
+
+Run as ``python -m gan_lib.training.launch.agent REPORTS THREADS OPTIONS... SCRIPT ARGUMENTS...``. Takes the place of
+pyspark's own wrapper, which drops torchrun's exit code. This one runs torchrun within itself, ends with its exit code,
+says which rank was killed by what, and goes down with its parent, its ranks with it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+
+import psutil
+
+from gan_lib.training.launch.parent import on_parent_death
+from gan_lib.training.launch.reports import FOLDER_VARIABLE, Reports
+
+_SECONDS_TO_STOP = 5.0
+STARTED_VARIABLE = "GAN_LIB_AGENT_STARTED"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the ranks of this machine and return the exit code."""
+    started = time.time()
+    reports, threads, *torchrun = arguments
+    os.setsid()  # Ctrl-C in a terminal is for the driver, which then stops us
+    on_parent_death(_stop_with_all_ranks)
+    os.environ[FOLDER_VARIABLE] = reports
+    os.environ[STARTED_VARIABLE] = str(started)
+    os.environ["OMP_NUM_THREADS"] = threads
+    os.environ["TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE"] = "[rank ${rank}] "
+    return _torchrun(torchrun, Reports(reports))
+
+
+def _torchrun(arguments: Sequence[str], reports: Reports) -> int:
+    from torch.distributed import run as torchrun
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    options = torchrun.parse_args(["--tee=3", *arguments])
+    options.training_script_args = [options.training_script, *options.training_script_args]
+    options.training_script = "gan_lib.training.launch.rank"
+    options.module = True
+    try:
+        torchrun.run(options)
+    except ChildFailedError as error:
+        culprits = {r: f for r, f in error.failures.items() if f.exitcode != -signal.SIGTERM}
+        for rank, failure in (culprits or error.failures).items():  # torchrun itself ends the others by SIGTERM
+            reports.complete(rank, failure.exitcode, failure.pid)
+        return 1
+    except SignalException as error:
+        return 128 + error.sigval
+    return 0
+
+
+def _stop_with_all_ranks() -> None:
+    """Ask torchrun to end; where it does not in time, end everything below us, then ourselves."""
+    below = psutil.Process().children(recursive=True)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_SECONDS_TO_STOP)
+    for process in below:
+        if process.is_running():
+            process.kill()
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

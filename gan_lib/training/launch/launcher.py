@@ -1,0 +1,120 @@
+"""Runs all ranks to their end: starts them, reads their reports, starts again after a loss, or says why not."""
+
+from __future__ import annotations
+
+import logging
+import os
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from gan_lib import storage
+from gan_lib.errors import UserError
+from gan_lib.training.launch.reports import Report, Reports
+from gan_lib.training.launch.requirements import require
+from gan_lib.training.launch.settings import LaunchSettings
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+logger = logging.getLogger(__name__)
+
+
+class RanksFailed(RuntimeError):
+    """Ranks ended badly; the message holds what each of them had to say, tracebacks included."""
+
+    def __init__(self, reports: Mapping[int, Report], processes: int) -> None:
+        self.reports = reports
+        spoke = sorted((r for r in reports.values() if r.final), key=lambda report: not report.failed)
+        lines = [str(report) for report in spoke]  # the culprits first, then who went down with them
+        silent = [str(rank) for rank in range(processes) if rank not in reports or not reports[rank].final]
+        if silent:
+            lines.append(f"without a last word: rank {', '.join(silent)}")
+        super().__init__("\n".join(["training failed:", *lines]))
+
+
+@dataclass(frozen=True)
+class Launched:
+    """How a launch went."""
+
+    results: list[Any]
+    """What the function returned, by rank. None for scripts."""
+    restarts: int
+    """How often all ranks were started again because an executor was lost."""
+    reports: list[Report]
+
+
+def launch(
+    spark: SparkSession,
+    train_object: Callable[..., Any] | str,
+    *arguments: Any,
+    settings: LaunchSettings,
+    folder: str,
+    threads: int | None = None,
+) -> Launched:
+    """Run a function or a script on all ranks until it has returned on every one.
+
+    ``folder`` is where ranks report, on a store that the driver and all ranks reach. A function's results must be plain
+    JSON values. ``threads`` are those of each rank for arithmetic; None: an equal share of what there is. A function
+    that is run again after a lost executor must itself go on from where it was.
+
+    Raises:
+        LaunchError: something is missing before the start.
+        RanksFailed: a rank raised, exited or was killed, or executors were lost more than ``settings.restarts`` times.
+        UserError: a rank found the request wrong.
+    """
+    require(spark, settings)
+    threads = threads or _threads_of_a_rank(spark, settings)
+    for restarts in range(settings.restarts + 1):
+        reports = Reports(storage.join(storage.absolute(folder), "launches", uuid.uuid4().hex))
+        error = _attempt(reports, train_object, arguments, settings, threads)
+        found = reports.read()
+        storage.remove_tree(reports.folder)
+        ordered = [found[rank] for rank in sorted(found)]
+        if len(found) == settings.processes and all(report.state == "returned" for report in ordered):
+            return Launched([report.result for report in ordered], restarts, ordered)
+        if not _was_lost(ordered, settings.processes):
+            break
+        if restarts < settings.restarts:
+            logger.warning("Ranks were lost; starting all again (%s of %s).", restarts + 1, settings.restarts)
+    raise _explained(found, settings.processes) from error
+
+
+def _attempt(
+    reports: Reports,
+    train_object: Callable[..., Any] | str,
+    arguments: tuple[Any, ...],
+    settings: LaunchSettings,
+    threads: int,
+) -> Exception | None:
+    """Run all ranks once; what Spark or torchrun raised, if anything. The truth is in the reports."""
+    from gan_lib.training.launch.distributor import RankDistributor
+
+    storage.make_folder(reports.folder)
+    try:
+        RankDistributor(settings, reports, threads).run(train_object, *arguments)
+    except Exception as error:
+        return error
+    return None
+
+
+def _was_lost(reports: list[Report], processes: int) -> bool:
+    """Whether ranks started and vanished without a last word, and no rank failed by itself."""
+    silent = processes - sum(report.final for report in reports)
+    return bool(reports) and silent > 0 and not any(report.failed for report in reports)
+
+
+def _explained(found: Mapping[int, Report], processes: int) -> Exception:
+    """The error to raise: the user's own where a rank found the request wrong, else every rank's story."""
+    for report in found.values():
+        if report.request_error is not None:
+            return UserError(report.request_error)
+    return RanksFailed(found, processes)
+
+
+def _threads_of_a_rank(spark: SparkSession, settings: LaunchSettings) -> int:
+    """An equal share of the machine's cores in local mode, of the task's on a cluster."""
+    if settings.local:
+        return max(1, (os.cpu_count() or 1) // settings.processes)
+    return int(spark.conf.get("spark.task.cpus", "1") or 1)

@@ -1,0 +1,76 @@
+"""What ranks do in these tests; functions of a module, as cloudpickle sends them by name to executors."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from gan_lib.errors import UserError
+from gan_lib.training.launch.place import join_ranks
+from gan_lib.training.launch.settings import LaunchSettings
+
+
+def sum_of_ranks(settings: LaunchSettings) -> dict[str, Any]:
+    """What every rank must agree on, and who and where each is."""
+    with join_ranks(settings) as place:
+        print(f"hello from {place.rank}", flush=True)
+        total = torch.tensor([float(place.rank + 1)])
+        if place.world_size > 1:
+            dist.all_reduce(total)
+        return {"rank": place.rank, "total": total.item(), "threads": os.environ["OMP_NUM_THREADS"]}
+
+
+def raise_late(settings: LaunchSettings, culprit: int) -> None:
+    """One rank raises after a few steps that all took together."""
+    with join_ranks(settings) as place:
+        _steps(3)
+        if place.rank == culprit:
+            raise ValueError(f"rank {culprit} found a bad batch")
+        _steps(1000)
+
+
+def die(settings: LaunchSettings, culprit: int) -> None:
+    """One rank is killed, as the kernel does when memory runs out."""
+    with join_ranks(settings) as place:
+        _steps(3)
+        if place.rank == culprit:
+            os.kill(os.getpid(), signal.SIGKILL)
+        _steps(1000)
+
+
+def return_early(settings: LaunchSettings, culprit: int) -> str:
+    """One rank believes that it has finished while the others go on."""
+    with join_ranks(settings) as place:
+        _steps(3)
+        if place.rank == culprit:
+            return "done"
+        _steps(1000)
+    return "done later"
+
+
+def find_the_request_wrong(settings: LaunchSettings) -> None:
+    """Every rank refuses the request."""
+    raise UserError("there is no dataset at /nowhere")
+
+
+def wait_forever(settings: LaunchSettings) -> None:
+    """Ranks that only end when they are ended."""
+    with join_ranks(settings):
+        while True:
+            time.sleep(1)
+
+
+def _steps(count: int) -> None:
+    for _ in range(count):
+        dist.all_reduce(torch.ones(1))
+        time.sleep(0.01)
+
+
+if __name__ == "__main__":
+    sys.exit(int(sys.argv[1]))
