@@ -37,13 +37,11 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(channels, channels, 3, padding=1),
-            nn.PReLU(channels),
-            nn.Conv2d(channels, channels, 3, padding=1),
-        )
+        first = nn.Conv2d(channels, channels, 3, padding=1)
+        last = nn.Conv2d(channels, channels, 3, padding=1)
         with torch.no_grad():
-            self.layers[2].weight.mul_(_RESIDUAL_INIT_SCALE)
+            last.weight.mul_(_RESIDUAL_INIT_SCALE)
+        self.layers = nn.Sequential(first, nn.PReLU(channels), last)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.layers(x)

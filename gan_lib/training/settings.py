@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from gan_lib import config, recipes
 from gan_lib.config import Settings
 from gan_lib.phase import Recipe
+from gan_lib.training.launch.settings import LaunchSettings
 from gan_lib.training.schedules import Constant, Schedule
 
 
@@ -27,8 +28,8 @@ class DataSettings(Settings):
     """The split that measures are taken on; None: no measures."""
     validation_images: int = Field(256, gt=0)
     """At most so many rows of it, the first ones."""
-    threads: int = Field(2, gt=0)
-    """Decoding threads of each rank."""
+    threads: int | None = Field(None, gt=0)
+    """Decoding threads of each rank; None: its share of the machine's cores."""
 
 
 class TrainingSettings(Settings):
@@ -66,9 +67,9 @@ class TrainingSettings(Settings):
 class ReportSettings(Settings):
     """How often somebody hears of it, in images."""
 
-    metrics: int = Field(1_000, gt=0)
-    samples: int = Field(20_000, gt=0)
-    samples_shown: int = Field(16, gt=0)
+    metrics: int = Field(default=1_000, gt=0)
+    samples: int = Field(default=20_000, gt=0)
+    samples_shown: int = Field(default=16, gt=0)
 
 
 class CheckpointSettings(Settings):
@@ -88,7 +89,7 @@ class CheckpointSettings(Settings):
 
 
 class TrainSettings(Settings):
-    """One training. Jobs add how it is launched and tracked."""
+    """One training. Jobs add how it is tracked."""
 
     recipe: dict[str, Any]
     """``name`` and the settings of that recipe (see ``gan_lib.recipes``)."""
@@ -96,6 +97,7 @@ class TrainSettings(Settings):
     training: TrainingSettings
     report: ReportSettings = ReportSettings()
     checkpoint: CheckpointSettings
+    launch: LaunchSettings = LaunchSettings()
 
     @field_validator("recipe", mode="before")
     @classmethod
@@ -106,6 +108,14 @@ class TrainSettings(Settings):
         module = recipes.find(str(values["name"]))
         checked = config.validate(module.Settings, own, source=f"recipe {values['name']}")
         return {"name": values["name"], **checked.model_dump()}
+
+    @model_validator(mode="after")
+    def _check_measures(self) -> TrainSettings:
+        if self.checkpoint.best is not None and self.data.validation_split is None:
+            raise config.ConfigError("checkpoint.best needs data.validation_split, the rows to measure on.")
+        if self.checkpoint.patience is not None and self.checkpoint.best is None:
+            raise config.ConfigError("checkpoint.patience needs checkpoint.best, the measure to be patient about.")
+        return self
 
     def build_recipe(self) -> Recipe:
         """The recipe as configured, with fresh weights from torch's generator."""

@@ -1,0 +1,42 @@
+"""A discriminator that judges every place of a picture by itself, held in check by spectral norm."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+_LEAK = 0.2
+
+
+class PatchDiscriminator(nn.Module):
+    """(B, 3, H, W) in [-1, 1] -> scores (B, 1, H / 2**halvings, W / 2**halvings); H and W multiples of 2**halvings.
+
+    A convolution at full size (fine texture is what it is asked about), then ``halvings`` times a strided one with
+    twice the channels. Spectral norm (Miyato et al. 2018) and no batch norm: a score depends on its own picture alone.
+    """
+
+    def __init__(self, channels: int = 64, halvings: int = 3) -> None:
+        super().__init__()
+        widths = [channels * 2 ** min(i, 3) for i in range(halvings + 1)]
+        stages: list[nn.Module] = [_stage(3, widths[0], kernel=3, stride=1)]
+        stages += [_stage(a, b, kernel=4, stride=2) for a, b in pairwise(widths)]
+        self.stages = nn.ModuleList(stages)
+        self.score = spectral_norm(nn.Conv2d(widths[-1], 1, 3, padding=1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.score(self.features(x)[-1])
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """What each stage sees, from fine to coarse: (B, channels 2**i, H / 2**i, W / 2**i)."""
+        seen = []
+        for stage in self.stages:
+            x = stage(x)
+            seen.append(x)
+        return seen
+
+
+def _stage(before: int, after: int, kernel: int, stride: int) -> nn.Sequential:
+    conv = nn.Conv2d(before, after, kernel, stride=stride, padding=1)
+    return nn.Sequential(spectral_norm(conv), nn.LeakyReLU(_LEAK))

@@ -1,0 +1,55 @@
+"""The few things that ranks say to each other. With one rank each call returns at once.
+
+Gradients have a module of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Group:
+    """This rank's place among ``size`` ranks; torch.distributed is initialised when there are several."""
+
+    rank: int = 0
+    size: int = 1
+
+    def broadcast_(self, tensors: Iterable[Tensor]) -> None:
+        """Overwrite ``tensors`` with those of rank 0."""
+        if self.size > 1:
+            for tensor in tensors:
+                told = tensor.contiguous()
+                dist.broadcast(told, src=0)
+                tensor.copy_(told)
+
+    def average_(self, tensors: Sequence[Tensor]) -> None:
+        """Overwrite float ``tensors`` with their mean over the ranks, in one exchange."""
+        if self.size == 1 or not tensors:
+            return
+        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        dist.all_reduce(flat)
+        flat /= self.size
+        for tensor, mean in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
+            tensor.copy_(mean.view_as(tensor))
+
+    def rank_0_says(self, value: float, device: torch.device) -> float:
+        """Rank 0's ``value``, on every rank."""
+        if self.size == 1:
+            return value
+        told = torch.tensor(value, dtype=torch.float64, device=device)
+        dist.broadcast(told, src=0)
+        return float(told)
+
+    def gather(self, tensor: Tensor) -> list[Tensor]:
+        """``tensor`` of every rank (all of one shape), in rank order."""
+        if self.size == 1:
+            return [tensor]
+        parts = [torch.empty_like(tensor) for _ in range(self.size)]
+        dist.all_gather(parts, tensor.contiguous())
+        return parts
