@@ -22,7 +22,7 @@ import simplejpeg
 from gan_lib.errors import UserError
 
 Shape = tuple[int | None, ...]
-Stored = bytes | bytearray | memoryview
+Stored = Any  # what has a buffer of bytes: bytes, memoryview, a numpy array of uint8
 
 # A value of a field whose shape is not known beforehand may not claim more than this: 2^28 pixels are 768 MiB of RGB.
 _MAX_PIXELS_OF_A_VARIABLE_PICTURE = 1 << 28

@@ -126,15 +126,13 @@ def _plain(value: Any) -> bytes:
 
 # A Unischema of a hundred fields takes about 10 kB.
 _MAX_BYTES = 1 << 20
-_OPCODES = frozenset(
-    """
+_OPCODES = """
     NONE NEWTRUE NEWFALSE INT LONG BININT BININT1 BININT2 LONG1 FLOAT BINFLOAT
     STRING BINSTRING SHORT_BINSTRING UNICODE BINUNICODE SHORT_BINUNICODE
     EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_DICT DICT SETITEM SETITEMS EMPTY_LIST LIST APPEND APPENDS
     GLOBAL STACK_GLOBAL REDUCE NEWOBJ BUILD
     PROTO FRAME MARK STOP POP POP_MARK DUP GET BINGET LONG_BINGET PUT BINPUT LONG_BINPUT MEMOIZE
-    """.split()
-)
+    """
 
 
 class _Unischema:
@@ -241,10 +239,11 @@ def loads(content: bytes) -> Schema:
 def _check_opcodes(content: bytes) -> None:
     if len(content) > _MAX_BYTES:
         raise pickle.UnpicklingError(f"it has {len(content)} bytes, and no Unischema needs more than {_MAX_BYTES}")
+    allowed = frozenset(_OPCODES.split())
     for opcode, argument, _ in pickletools.genops(content):
-        if opcode.name not in _OPCODES:
+        if opcode.name not in allowed:
             raise pickle.UnpicklingError(f"it holds the opcode {opcode.name}, which no Unischema needs")
-        if opcode.name.endswith("PUT") and int(argument) > len(content):
+        if opcode.name.endswith("PUT") and int(argument or 0) > len(content):
             raise pickle.UnpicklingError("it asks for more memory than it can use")
 
 

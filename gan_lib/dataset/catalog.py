@@ -1,0 +1,152 @@
+"""Opens a dataset: its fields, files, row groups and rows. Reads metadata only, but for a look.
+
+A dataset that gan_lib published is opened from its manifest alone. One that Petastorm wrote is opened from its
+``_common_metadata`` and its files' footers; nothing in either is executed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gan_lib import storage
+from gan_lib.dataset import format as layout
+from gan_lib.dataset.schema import DatasetError, Field, Schema
+
+_FOOTERS_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class RowGroup:
+    """Where a row group lies."""
+
+    url: str
+    """of its file"""
+    number: int
+    """within the file"""
+    rows: int
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One split of a dataset, ready to be planned and read. Holds no open files, and may be sent to another process."""
+
+    url: str
+    schema: Schema
+    row_groups: tuple[RowGroup, ...]
+    manifest: layout.Manifest | None = None
+    """of the version that it belongs to; None for a dataset that gan_lib did not publish"""
+
+    @property
+    def rows(self) -> int:
+        """Rows of the split."""
+        return int(self.sizes.sum())
+
+    @cached_property
+    def sizes(self) -> np.ndarray:
+        """(row groups,) rows in each, in storage order."""
+        return np.array([group.rows for group in self.row_groups], np.int64)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that differ for a dataset with other fields, files or row groups."""
+        content = [self.schema.to_json(), [[g.url, g.number, g.rows] for g in self.row_groups]]
+        created = self.manifest.created if self.manifest else ""
+        return hashlib.sha256(json.dumps([created, *content]).encode()).hexdigest()[:16]
+
+    def select(self, *names: str) -> Dataset:
+        """The same rows with only the fields ``names``; others are then neither read nor decoded."""
+        return dataclasses.replace(self, schema=self.schema.select(names))
+
+    def with_shape(self, name: str, shape: Sequence[int]) -> Dataset:
+        """The same rows, with the promise that each value of the variable field ``name`` has this shape.
+
+        Such values form one tensor in a batch. A value that breaks the promise is an error when it is read.
+        """
+        field = self.schema[name]
+        if "shape" not in {f.name for f in dataclasses.fields(field)}:
+            raise DatasetError(f"Field {name} of {self.url} has no shape to be fixed.")
+        narrowed: Field = dataclasses.replace(field, shape=tuple(shape))  # type: ignore[call-arg]
+        fields = tuple(narrowed if f.name == name else f for f in self.schema)
+        return dataclasses.replace(self, schema=Schema(self.schema.name, fields))
+
+    def read_rows(self) -> Iterator[dict[str, Any]]:
+        """Every row, decoded, in storage order: for looking and for small jobs, not for training."""
+        names = [field.name for field in self.schema]
+        for group in self.row_groups:
+            fs, path = storage.open_store(group.url)
+            with fs.open(path, "rb") as file:
+                table = pq.ParquetFile(file).read_row_group(group.number, columns=names)
+            for row in table.to_pylist():
+                yield {field.name: field.decode(row[field.name]) for field in self.schema}
+
+
+def open_dataset(url: str, split: str = "train", version: int | None = None) -> Dataset:
+    """Open ``url``: a dataset (its newest version, or ``version``), a version's folder, a split's folder, or any folder
+    that Petastorm wrote. ``split`` counts for the first two.
+
+    Raises:
+        DatasetError: there is no dataset, version or split of that name, or its metadata is damaged or refused.
+    """
+    if storage.exists(storage.join(url, layout.MANIFEST)):
+        return _open_version(url, split)
+    if storage.exists(storage.join(url, layout.COMMON_METADATA)):
+        return _open_folder(url)
+    versions = layout.published_versions(url)
+    if not versions:
+        raise DatasetError(f"There is no dataset at {url}: no published version and no {layout.COMMON_METADATA}.")
+    if version is not None and version not in versions:
+        raise DatasetError(f"{url} has no version {version}; it has {', '.join(map(str, versions))}.")
+    return _open_version(layout.version_url(url, version or versions[-1]), split)
+
+
+def _open_version(url: str, split: str) -> Dataset:
+    manifest = layout.Manifest.load(url)
+    if split not in manifest.splits:
+        raise DatasetError(f"{url} has no split {split}; it has {', '.join(sorted(manifest.splits))}.")
+    row_groups = tuple(
+        RowGroup(storage.join(url, file.path), number, rows)
+        for file in manifest.splits[split].files
+        for number, rows in enumerate(file.row_groups)
+    )
+    return Dataset(storage.join(url, split), manifest.schema, row_groups, manifest)
+
+
+def _open_folder(url: str) -> Dataset:
+    schema = layout.read_common_metadata(url)
+    with ThreadPoolExecutor(_FOOTERS_AT_ONCE) as pool:
+        groups = tuple(group for file in pool.map(_row_groups_of, _parquet_files(url)) for group in file)
+    if not groups:
+        raise DatasetError(f"{url} has no rows.")
+    return Dataset(url, schema, groups)
+
+
+def _parquet_files(url: str) -> list[str]:
+    """The data files below the folder, sorted. As Spark does, names that begin with _ or . are passed over."""
+    fs, path = storage.open_store(url)
+    found = sorted(str(found) for found in fs.find(path))
+    below = [file for file in found if file.endswith((".parquet", ".parq"))]
+    hidden = tuple("/" + mark for mark in "_.")
+    visible = [file for file in below if not any(mark in file[len(path.rstrip("/")) :] for mark in hidden)]
+    return [str(fs.unstrip_protocol(file)) if not storage.is_local(url) else file for file in visible]
+
+
+def _row_groups_of(url: str) -> list[RowGroup]:
+    fs, path = storage.open_store(url)
+    try:
+        with fs.open(path, "rb") as file:
+            footer = pq.read_metadata(file)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DatasetError(f"{url} is no Parquet file that can be read: {error}.") from None
+    sizes = [footer.row_group(number).num_rows for number in range(footer.num_row_groups)]
+    return [RowGroup(url, number, rows) for number, rows in enumerate(sizes) if rows]
