@@ -1,0 +1,115 @@
+"""The contract between sources and all that follows: one row for each sample, which says where its bytes are.
+
+Whatever the corpus is (folders, tar shards, a table, idx files), a source brings it to a DataFrame of :data:`COLUMNS`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+UNKNOWN = -1
+"""Length of a part that reaches to the end of its file, where the listing did not tell the file's size."""
+
+COLUMNS = (
+    "name string, parts array<struct<url: string, offset: bigint, length: bigint, header: binary>>, "
+    "fields string, stamp string, problem string"
+)
+"""The columns of a source's DataFrame, as Spark's ``mapInArrow`` wants them."""
+
+_PART_TYPE = pa.struct([("url", pa.string()), ("offset", pa.int64()), ("length", pa.int64()), ("header", pa.binary())])
+ARROW_SCHEMA = pa.schema(
+    [
+        ("name", pa.string()),
+        ("parts", pa.list_(_PART_TYPE)),
+        ("fields", pa.string()),
+        ("stamp", pa.string()),
+        ("problem", pa.string()),
+    ]
+)
+
+# What a file costs beside its bytes (opening, decoding a header), in bytes of a large file; spreads tiny files evenly.
+_COST_OF_A_FILE = 32 * 1024
+_GUESSED_LENGTH = 256 * 1024
+
+
+@dataclass(frozen=True)
+class Part:
+    """The bytes of one picture: ``length`` from ``offset`` of the file ``url``, after ``header`` if there is one."""
+
+    url: str
+    offset: int = 0
+    length: int = UNKNOWN
+    header: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Item:
+    """One sample of the corpus: one picture, or several that belong together."""
+
+    name: str
+    """unique in its source, whatever machine lists it; of equal pictures the one with the smallest name stays"""
+    parts: tuple[Part, ...]
+    fields: str = "{}"
+    """JSON object of the values that go with the pictures: label, caption"""
+    stamp: str = ""
+    """changes when the bytes do (time of modification, etag); empty where the store tells none"""
+    problem: str | None = None
+    """why there is nothing to read, found while listing; the sample becomes a reject"""
+
+    @property
+    def cost(self) -> int:
+        """What reading and decoding the sample costs, in bytes."""
+        return sum(_COST_OF_A_FILE + (p.length if p.length >= 0 else _GUESSED_LENGTH) for p in self.parts)
+
+    @property
+    def values(self) -> Mapping[str, Any]:
+        """The values that go with the pictures."""
+        return json.loads(self.fields)
+
+    @property
+    def fingerprint(self) -> int:
+        """64 bits of name, lengths and stamp: equal when a later run lists the same sample again, unchanged."""
+        lengths = ",".join(str(part.length) for part in self.parts)
+        text = "\0".join((self.name, lengths, self.fields, self.stamp))
+        digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+        return int.from_bytes(digest, "little", signed=True)
+
+
+def to_batch(items: list[Item]) -> pa.RecordBatch:
+    """Items as a record batch of :data:`ARROW_SCHEMA`."""
+    rows = [
+        {
+            "name": item.name,
+            "parts": [vars(part) for part in item.parts],
+            "fields": item.fields,
+            "stamp": item.stamp,
+            "problem": item.problem,
+        }
+        for item in items
+    ]
+    return pa.RecordBatch.from_pylist(rows, schema=ARROW_SCHEMA)
+
+
+def from_batch(batch: pa.RecordBatch) -> Iterator[Item]:
+    """The items in a record batch of :data:`ARROW_SCHEMA`."""
+    for row in batch.to_pylist():
+        parts = tuple(Part(**part) for part in row["parts"] or ())
+        yield Item(row["name"], parts, row["fields"] or "{}", row["stamp"] or "", row["problem"])
+
+
+def in_batches(items: Iterator[Item], size: int = 2048) -> Iterator[pa.RecordBatch]:
+    """Items as record batches of at most ``size`` rows."""
+    waiting: list[Item] = []
+    for item in items:
+        waiting.append(item)
+        if len(waiting) == size:
+            yield to_batch(waiting)
+            waiting = []
+    if waiting:
+        yield to_batch(waiting)

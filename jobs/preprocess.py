@@ -1,0 +1,68 @@
+"""Turns a corpus of pictures into a published Petastorm dataset of training patches.
+
+spark-submit jobs/preprocess.py --config conf/preprocess/demo.yaml [--set source.path=/my/photos --set output=/my/dataset ...]
+
+Run again, it reads only what is new and publishes a new version; killed and run again, it continues.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gan_lib import config, tracking
+from gan_lib.corpus.plots import statistics_plots
+from gan_lib.corpus.preprocess import Published, preprocess, require_few_rejects
+from gan_lib.corpus.settings import PreprocessSettings
+from gan_lib.dataset.catalog import open_dataset
+from gan_lib.errors import run_job
+from gan_lib.session import spark_session
+from gan_lib.tracking import TrackingSettings
+
+
+class PreprocessJob(PreprocessSettings):
+    """A run of preprocessing, and where it is written down."""
+
+    tracking: TrackingSettings = TrackingSettings()
+
+
+def main() -> None:
+    """Publish the source, and write down what became of it."""
+    arguments = config.arguments("Turn a corpus of pictures into a Petastorm dataset of training patches.")
+    job = config.load(PreprocessJob, arguments.config, arguments.set)
+    settings = PreprocessSettings.model_validate(job.model_dump(exclude={"tracking"}))
+    spark = spark_session("preprocess")
+    config_text = Path(arguments.config).read_text(encoding="utf-8")
+    with tracking.run(job.tracking, "preprocess", settings.model_dump(), config_text) as run:
+        published = preprocess(spark, settings)
+        write_down(run, published)
+    print(summary(published))
+    require_few_rejects(published, settings)
+
+
+def write_down(run: tracking.Run, published: Published) -> None:
+    """Log the version: each split as a dataset, its numbers, its plots, and the table of rejects."""
+    manifest = published.manifest
+    for name, split in manifest.splits.items():
+        dataset = open_dataset(published.url, name)
+        run.log_dataset(dataset.url, dataset.fingerprint, f"published {name}", rows=split.rows)
+    numbers = {f"pictures.{status}": count for status, count in manifest.counts.items()}
+    numbers |= {f"rejected.{reason}": count for reason, count in manifest.rejects.items()}
+    numbers |= {f"rows.{name}": split.rows for name, split in manifest.splits.items()}
+    run.log_metrics(numbers)
+    for name, plot in statistics_plots(manifest).items():
+        run.log_image(name, plot)
+    run.log_text(published.rejects_csv(), "rejects.csv")
+    run.set_tags({"gan_lib.dataset": published.url, "gan_lib.dataset_version": manifest.version})
+
+
+def summary(published: Published) -> str:
+    """What a person wants to read at the end."""
+    manifest = published.manifest
+    rows = ", ".join(f"{split.rows} {name}" for name, split in manifest.splits.items())
+    counts = ", ".join(f"{count} {status}" for status, count in manifest.counts.items())
+    what = "published" if published.new else "nothing new in the source; still"
+    return f"{what} {published.url}: {rows} patches; pictures: {counts}"
+
+
+if __name__ == "__main__":
+    run_job(main)
