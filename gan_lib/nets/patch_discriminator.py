@@ -11,7 +11,10 @@ _LEAK = 0.2
 
 
 class PatchDiscriminator(nn.Module):
-    """(B, 3, H, W) in [-1, 1] -> scores (B, 1, H / 2**halvings, W / 2**halvings); H and W multiples of 2**halvings.
+    """(B, 3, H, W) in [-1, 1] -> what each stage sees, and last the scores. H and W are multiples of 2**halvings.
+
+    The features are (B, channels 2**i, H / 2**i, W / 2**i) from fine to coarse, the scores (B, 1, H / 2**halvings,
+    W / 2**halvings).
 
     A convolution at full size (fine texture is what it is asked about), then ``halvings`` times a strided one with
     twice the channels. Spectral norm (Miyato et al. 2018) and no batch norm: a score depends on its own picture alone.
@@ -25,13 +28,9 @@ class PatchDiscriminator(nn.Module):
         self.stages = nn.ModuleList(stages)
         self.score = spectral_norm(nn.Conv2d(widths[-1], 1, 3, padding=1))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.score(self.features(x)[-1])
-
-    def features(self, x: Tensor) -> list[Tensor]:
-        """What each stage sees, from fine to coarse: (B, channels 2**i, H / 2**i, W / 2**i)."""
+    def forward(self, x: Tensor) -> list[Tensor]:
         seen = []
-        for stage in self.stages:
+        for stage in (*self.stages, self.score):
             x = stage(x)
             seen.append(x)
         return seen

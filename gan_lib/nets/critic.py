@@ -1,0 +1,29 @@
+"""WGAN-GP's critic: a discriminator whose score of a picture depends on no other picture of the batch."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+_LEAK = 0.2
+
+
+class Critic(nn.Module):
+    """Pictures (B, colours, size, size) -> scores (B,). No norm over the batch: the penalty is one of single samples."""
+
+    def __init__(self, size: int = 64, channels: int = 64, colours: int = 3) -> None:
+        super().__init__()
+        halvings = size.bit_length() - 3
+        if size < 8 or size != 2 ** (halvings + 2):
+            raise ValueError(f"pictures of {size} pixels do not halve down to 4; take 8, 16, 32, 64, ...")
+        widths = [colours, *(channels * 2**i for i in range(halvings))]
+        layers: list[nn.Module] = []
+        for before, after in pairwise(widths):
+            layers += [nn.Conv2d(before, after, 4, stride=2, padding=1), nn.LeakyReLU(_LEAK)]
+        self.shrink = nn.Sequential(*layers)
+        self.score = nn.Conv2d(widths[-1], 1, 4)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        scores: Tensor = self.score(self.shrink(pictures)).flatten()
+        return scores
