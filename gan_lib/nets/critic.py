@@ -10,7 +10,7 @@ _LEAK = 0.2
 
 
 class Critic(nn.Module):
-    """Pictures (B, colours, size, size) -> scores (B,). No norm over the batch: the penalty is one of single samples."""
+    """Pictures (B, colours, size, size) -> scores (B,). No norm over the batch: the penalty is of single samples."""
 
     def __init__(self, size: int = 64, channels: int = 64, colours: int = 3) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
 """SRGAN: super-resolution that a discriminator cannot tell from the truth (Ledig et al. 2017).
 
-Start it from a net that was trained by pixels (``training.start_from``), as the paper does. Its perceptual loss compares
-VGG-19 features; where no weights of that net are configured, the discriminator's own features take their place (Wang et
-al. 2018), which needs no data from elsewhere.
+Start it from a net that was trained by pixels (``training.start_from``), as the paper does. Its perceptual loss
+compares VGG-19 features; where no weights of that net are configured, the discriminator's own features take their place
+(Wang et al. 2018), which needs no data from elsewhere.
 """
 
 from __future__ import annotations

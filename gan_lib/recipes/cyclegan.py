@@ -1,0 +1,127 @@
+"""CycleGAN: translation between two collections that hold no pairs (Zhu et al. 2017)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+
+from gan_lib import config, losses
+from gan_lib.dataset import augment
+from gan_lib.nets.cyclegan import PatchGAN, ResnetGenerator
+from gan_lib.nets.image_pool import ImagePool
+from gan_lib.phase import Batch, Clock, Logs, Phase, Recipe
+from gan_lib.recipes.dcgan import resized
+from gan_lib.translator import Architecture, Translator
+
+GENERATORS = ("a_to_b", "b_to_a")
+DISCRIMINATORS = ("judge_a", "judge_b")
+
+
+class Settings(config.Settings):
+    """The nets' size and how they are fed."""
+
+    picture: str = "image"
+    """Field of the first dataset that holds a picture of collection A."""
+    partner_picture: str = "partner_image"
+    """Field of the second dataset (``data.partner``) with one of collection B, after ``partner_``."""
+    size: int = Field(256, ge=32, multiple_of=4)
+    """Side of the squares that are learned from; the datasets' pictures are resized to it."""
+    channels: int = Field(64, gt=0)
+    blocks: int = Field(9, gt=0)
+    pool: int = Field(50, gt=0)
+    """Generated pictures remembered for each discriminator, on each rank."""
+    cycle_weight: float = Field(10.0, ge=0)
+    identity_weight: float = Field(5.0, ge=0)
+    """0 skips the pass that asks a generator to leave its own target collection as it is."""
+    learning_rate: float = Field(2e-4, gt=0)
+    export: Literal["a_to_b", "b_to_a"] = "a_to_b"
+    """The direction that leaves the building."""
+
+
+class CycleGANRecipe(Recipe):
+    """Two translators, two judges, two pools."""
+
+    ema = GENERATORS
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        shape = (3, settings.size, settings.size)
+        self.nets = nn.ModuleDict(
+            {name: ResnetGenerator(settings.channels, settings.blocks) for name in GENERATORS}
+            | {name: PatchGAN(settings.channels) for name in DISCRIMINATORS}
+        )
+        self.aux = nn.ModuleDict()
+        self.memory = nn.ModuleDict({name: ImagePool(settings.pool, shape) for name in ("a", "b")})
+
+    def phases(self) -> Iterable[Phase]:
+        """Generators first; the judges then see what was made, through the pools."""
+        return [
+            Phase("generators", GENERATORS, self.generator_loss),
+            Phase("discriminators", DISCRIMINATORS, self.discriminator_loss),
+        ]
+
+    def optimizer(self, net: str, parameters: list[nn.Parameter]) -> Optimizer:
+        """Adam with the paper's moments; halve nothing here: ``training.schedule`` falls linearly."""
+        return Adam(parameters, lr=self.settings.learning_rate, betas=(0.5, 0.999), fused=True)
+
+    def generator_loss(self, batch: Batch, clock: Clock) -> tuple[Tensor, Logs]:
+        """Equation 3 of the paper, with the identity term of its section 5.2."""
+        a, b = batch["a"], batch["b"]
+        to_a, to_b = self.nets["b_to_a"], self.nets["a_to_b"]
+        fake_a, fake_b = to_a(b), to_b(a)
+        batch["fake_a"], batch["fake_b"] = fake_a.detach(), fake_b.detach()
+        adversarial = sum(
+            losses.least_squares_g(self.nets[judge](fake).float())
+            for judge, fake in zip(DISCRIMINATORS, (fake_a, fake_b), strict=True)
+        )
+        cycle = F.l1_loss(to_a(fake_b).float(), a) + F.l1_loss(to_b(fake_a).float(), b)
+        total = adversarial + self.settings.cycle_weight * cycle
+        if self.settings.identity_weight > 0:
+            identity = F.l1_loss(to_a(a).float(), a) + F.l1_loss(to_b(b).float(), b)
+            total = total + self.settings.identity_weight * identity
+        return total, {"adversarial": torch.as_tensor(adversarial), "cycle": cycle}
+
+    def discriminator_loss(self, batch: Batch, clock: Clock) -> tuple[Tensor, Logs]:
+        """Half of the least-squares loss, so that the judges learn slower than the generators (section 4)."""
+        loss_a = self._judge("a", batch["a"], batch["fake_a"])
+        loss_b = self._judge("b", batch["b"], batch["fake_b"])
+        return loss_a + loss_b, {"a": loss_a, "b": loss_b}
+
+    def prepare(self, rows: Batch, seed: int) -> Batch:
+        """``a`` and ``b`` of (B, 3, size, size) in [-1, 1], mirrored or not."""
+        settings, position = self.settings, rows["position"]
+        a = augment.random_flip(rows[settings.picture], seed, position)
+        b = augment.random_flip(rows[settings.partner_picture], seed + 1, position)
+        return {"a": _coloured(resized(a, settings.size)), "b": _coloured(resized(b, settings.size))}
+
+    def samples(self, rows: Batch) -> Tensor:
+        """A, A as B, B, B as A, side by side."""
+        batch = self.prepare(rows, seed=0)
+        as_b, as_a = self.nets["a_to_b"](batch["a"]), self.nets["b_to_a"](batch["b"])
+        return torch.cat([batch["a"], as_b.float(), batch["b"], as_a.float()], dim=3)
+
+    def translator(self) -> Translator:
+        """The configured direction; instance norm sees the whole picture, so there is no halo that tiles it exactly."""
+        architecture = Architecture.of(ResnetGenerator, channels=self.settings.channels, blocks=self.settings.blocks)
+        return Translator(self.nets[self.settings.export], 1, 4, None, (-1.0, 1.0), architecture)
+
+    def _judge(self, collection: str, real: Tensor, fake: Tensor) -> Tensor:
+        judge = self.nets[f"judge_{collection}"]
+        shown = self.memory[collection](fake)
+        return losses.least_squares_d(judge(real).float(), judge(shown).float()) / 2
+
+
+def build(settings: Settings) -> Recipe:
+    """The recipe with fresh weights."""
+    return CycleGANRecipe(settings)
+
+
+def _coloured(pictures: Tensor) -> Tensor:
+    """Grey pictures as RGB; others as they are."""
+    return pictures.expand(-1, 3, -1, -1)
