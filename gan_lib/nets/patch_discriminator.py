@@ -16,15 +16,16 @@ class PatchDiscriminator(nn.Module):
     The features are (B, channels 2**i, H / 2**i, W / 2**i) from fine to coarse, the scores (B, 1, H / 2**halvings,
     W / 2**halvings).
 
-    A convolution at full size (fine texture is what it is asked about), then ``halvings`` times a strided one with
-    twice the channels. Spectral norm (Miyato et al. 2018) and no batch norm: a score depends on its own picture alone.
+    Sizes are halved by averages and not by strides: a strided convolution looks at some pixels more often than at
+    others, and its gradient draws that pattern into what a generator learns. Spectral norm (Miyato et al. 2018) and no
+    batch norm: a score depends on its own picture alone.
     """
 
     def __init__(self, channels: int = 64, halvings: int = 3) -> None:
         super().__init__()
-        widths = [channels * 2 ** min(i, 3) for i in range(halvings + 1)]
-        stages: list[nn.Module] = [_stage(3, widths[0], kernel=3, stride=1)]
-        stages += [_stage(a, b, kernel=4, stride=2) for a, b in pairwise(widths)]
+        widths = [channels * 2**i for i in range(halvings + 1)]
+        stages: list[nn.Module] = [nn.Sequential(*_judged(3, widths[0]))]
+        stages += [nn.Sequential(nn.AvgPool2d(2), *_judged(before, after)) for before, after in pairwise(widths)]
         self.stages = nn.ModuleList(stages)
         self.score = spectral_norm(nn.Conv2d(widths[-1], 1, 3, padding=1))
 
@@ -36,6 +37,5 @@ class PatchDiscriminator(nn.Module):
         return seen
 
 
-def _stage(before: int, after: int, kernel: int, stride: int) -> nn.Sequential:
-    conv = nn.Conv2d(before, after, kernel, stride=stride, padding=1)
-    return nn.Sequential(spectral_norm(conv), nn.LeakyReLU(_LEAK))
+def _judged(before: int, after: int) -> list[nn.Module]:
+    return [spectral_norm(nn.Conv2d(before, after, 3, padding=1)), nn.LeakyReLU(_LEAK)]

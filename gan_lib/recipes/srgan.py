@@ -27,11 +27,14 @@ from gan_lib.recipes import srresnet
 class Settings(srresnet.Settings):
     """Those of the generator, and what it plays against."""
 
-    learning_rate: float = Field(1e-4, gt=0)
+    learning_rate: float = Field(2e-4, gt=0)
     discriminator_channels: int = Field(64, gt=0)
-    discriminator_learning_rate: float = Field(1e-4, gt=0)
+    discriminator_halvings: int = Field(3, ge=0)
+    """How often it halves the picture before it judges."""
+    discriminator_learning_rate: float = Field(4e-4, gt=0)
     pixel_weight: float = Field(1.0, ge=0)
-    adversarial_weight: float = Field(5e-3, ge=0)
+    adversarial_weight: float = Field(0.02, ge=0)
+    """More of it draws dots before it draws texture."""
     perceptual_weight: float = Field(0.1, ge=0)
     vgg: str | None = None
     """File with the state dict of torchvision's vgg19; None: the discriminator's features are compared."""
@@ -44,7 +47,9 @@ class SRGANRecipe(srresnet.SRResNetRecipe):
 
     def __init__(self, settings: Settings, vgg: VGGFeatures | None) -> None:
         super().__init__(settings)
-        self.nets["discriminator"] = PatchDiscriminator(settings.discriminator_channels)
+        self.nets["discriminator"] = PatchDiscriminator(
+            settings.discriminator_channels, settings.discriminator_halvings
+        )
         if vgg is not None:
             self.aux["vgg"] = vgg
 
@@ -61,7 +66,7 @@ class SRGANRecipe(srresnet.SRResNetRecipe):
             "generator": self.settings.learning_rate,
             "discriminator": self.settings.discriminator_learning_rate,
         }
-        return Adam(parameters, lr=rates[net], betas=(0.9, 0.99), fused=True)
+        return Adam(parameters, lr=rates[net], betas=(0.5, 0.99), fused=True)
 
     def generator_loss(self, batch: Batch, clock: Clock) -> tuple[Tensor, Logs]:
         """Near the truth in pixels and in features, and taken for real."""
@@ -69,7 +74,7 @@ class SRGANRecipe(srresnet.SRResNetRecipe):
         fake = self.nets["generator"](batch["low"]).float()
         batch["fake"] = fake.detach()
         *seen, scores = discriminator(fake)
-        adversarial = losses.logistic_g(scores.float())
+        adversarial = losses.hinge_g(scores.float())
         pixel = losses.charbonnier(batch["high"], fake)
         perceptual = self._perceptual(batch["high"], fake, seen)
         total = (
@@ -83,7 +88,7 @@ class SRGANRecipe(srresnet.SRResNetRecipe):
         """Tell the truth from what the generator has just made of it."""
         discriminator = self.nets["discriminator"]
         real, fake = (discriminator(batch[name])[-1].float() for name in ("high", "fake"))
-        return losses.logistic_d(real, fake), {"real": real.mean(), "fake": fake.mean()}
+        return losses.hinge_d(real, fake), {"real": real.mean(), "fake": fake.mean()}
 
     def _perceptual(self, high: Tensor, fake: Tensor, seen: list[Tensor]) -> Tensor:
         if "vgg" in self.aux:
