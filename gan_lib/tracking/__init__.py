@@ -3,7 +3,7 @@
 from gan_lib.tracking.models import ModelVersion, Serving, download_model, register, resolve, set_alias
 from gan_lib.tracking.runs import Run, RunAddress, resume, run
 from gan_lib.tracking.settings import ModelSettings, TrackingSettings
-from gan_lib.tracking.store import TrackingError, store_of
+from gan_lib.tracking.store import Store, TrackingError, store_of
 
 __all__ = [
     "ModelSettings",
@@ -11,6 +11,7 @@ __all__ = [
     "Run",
     "RunAddress",
     "Serving",
+    "Store",
     "TrackingError",
     "TrackingSettings",
     "download_model",

@@ -125,7 +125,7 @@ def download_model(uri: str, settings: TrackingSettings | None = None, destinati
     found = resolve(uri, settings)
     with store.explained(f"downloading {uri}"):
         folder = mlflow.artifacts.download_artifacts(
-            artifact_uri=f"models:/{found.name}/{found.version}",
+            artifact_uri=_location(store, found),
             dst_path=destination or tempfile.mkdtemp(prefix="gan_lib-model-"),
             tracking_uri=store.uri,
             registry_uri=store.registry_uri,
@@ -134,6 +134,13 @@ def download_model(uri: str, settings: TrackingSettings | None = None, destinati
     if not str(flavor.get("loader_module", "")).startswith("gan_lib."):
         raise TrackingError(f"{uri} was not registered by gan_lib and holds no translator.")
     return str(Path(folder) / flavor["data"])
+
+
+def _location(store: Store, model: ModelVersion) -> str:
+    """Where the files lie. mlflow resolves models:/ with its global registry only, but where Databricks guards it."""
+    if store.registry_uri.startswith("databricks"):
+        return f"models:/{model.name}/{model.version}"
+    return str(store.client().get_model_version_download_uri(model.name, model.version))
 
 
 def _save(path: Path, folder: str, serving: Serving) -> None:

@@ -290,9 +290,11 @@ def _open_pipeline(store: Store, settings: TrackingSettings) -> str | None:
         return None
     client = store.client()
     experiment = _experiment(client, settings.experiment)
-    quoted = settings.pipeline.replace("'", "\\'")
     found = client.search_runs(
-        [experiment], f"tags.`gan_lib.pipeline` = '{quoted}'", order_by=["attributes.start_time ASC"], max_results=1
+        [experiment],
+        f'tags.`gan_lib.pipeline` = "{settings.pipeline}"',
+        order_by=["attributes.start_time ASC"],
+        max_results=1,
     )
     if found:
         client.update_run(found[0].info.run_id, status="RUNNING")

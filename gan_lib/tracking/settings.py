@@ -15,7 +15,7 @@ class TrackingSettings(Settings):
     """Tracking store. None: MLFLOW_TRACKING_URI, or else ``sqlite:///mlflow.db`` in the working directory."""
     registry_uri: str | None = None
     """Model registry. None: MLFLOW_REGISTRY_URI, or else the tracking store."""
-    pipeline: str | None = None
+    pipeline: str | None = Field(default=None, pattern=r'^[^"\\]+$')
     """Runs of one pipeline hang below one parent run of this name; None: a run by itself."""
     run_name: str | None = None
     """None: the job's name."""

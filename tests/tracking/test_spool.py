@@ -1,0 +1,144 @@
+"""The spool keeps what is noted until it is delivered, whatever happens to the receiver or to the process."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from gan_lib.tracking import spool as spool_module
+from gan_lib.tracking.spool import Entry, Refused, Spool
+
+
+class Receiver:
+    """Takes entries, or fails the first ``failures`` times."""
+
+    def __init__(self, failures: int = 0) -> None:
+        self.failures = failures
+        self.taken: list[Entry] = []
+
+    def __call__(self, entries: Sequence[Entry]) -> None:
+        """Take a batch, whole or not at all."""
+        if self.failures > 0:
+            self.failures -= 1
+            raise ConnectionError("away")
+        self.taken.extend(entries)
+
+
+def numbered(count: int) -> list[Entry]:
+    """Entries that differ."""
+    return [{"number": number} for number in range(count)]
+
+
+def test_everything_arrives_once_and_in_order(tmp_path: Path) -> None:
+    receiver = Receiver()
+    spool = Spool(tmp_path / "a.jsonl", receiver, interval=0.05)
+    for entry in numbered(1200):
+        spool.put(entry)
+    assert spool.close(patience=10) == 0
+    assert receiver.taken == numbered(1200)
+
+
+def test_a_receiver_that_is_away_for_a_while_misses_nothing(tmp_path: Path) -> None:
+    receiver = Receiver(failures=3)
+    spool = Spool(tmp_path / "a.jsonl", receiver, interval=0.05)
+    spool.put(*numbered(10))
+    assert spool.close(patience=30) == 0
+    assert receiver.taken == numbered(10)
+
+
+def test_noting_does_not_wait_for_a_receiver_that_hangs(tmp_path: Path) -> None:
+    release = threading.Event()
+    spool = Spool(tmp_path / "a.jsonl", lambda entries: release.wait(20) and None, interval=0.01)
+    spool.put({"number": 0})
+    time.sleep(0.1)  # the delivery of the first hangs now
+    started = time.perf_counter()
+    for entry in numbered(100):
+        spool.put(entry)
+    assert time.perf_counter() - started < 1.0
+    release.set()
+    assert spool.close(patience=10) == 0
+
+
+def test_what_is_left_at_closing_is_counted_and_delivered_by_the_next(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "a.jsonl", Receiver(failures=10**6), interval=0.01)
+    spool.put(*numbered(7))
+    assert spool.close(patience=0.2) == 7
+    receiver = Receiver()
+    assert Spool(tmp_path / "a.jsonl", receiver, interval=0.01).close(patience=10) == 0
+    assert receiver.taken == numbered(7)
+
+
+def test_a_process_killed_while_the_receiver_is_away_loses_nothing(tmp_path: Path) -> None:
+    program = """
+import sys, time
+from pathlib import Path
+from gan_lib.tracking.spool import Spool
+def away(entries):
+    raise ConnectionError
+spool = Spool(Path(sys.argv[1]), away, interval=0.01)
+for number in range(500):
+    spool.put({"number": number})
+print("noted", flush=True)
+time.sleep(60)
+"""
+    process = subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "a.jsonl")], stdout=subprocess.PIPE)
+    assert process.stdout is not None and process.stdout.readline() == b"noted\n"
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    receiver = Receiver()
+    assert Spool(tmp_path / "a.jsonl", receiver, interval=0.01).close(patience=10) == 0
+    assert receiver.taken == numbered(500)
+
+
+def test_a_line_cut_off_by_a_crash_is_skipped_and_the_others_arrive(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_text(json.dumps({"number": 0}) + "\n" + '{"num')
+    receiver = Receiver()
+    spool = Spool(file, receiver, interval=0.01)
+    spool.put({"number": 1})
+    assert spool.close(patience=10) == 0
+    assert receiver.taken == numbered(2)
+
+
+def test_a_refused_entry_takes_no_other_with_it(tmp_path: Path) -> None:
+    taken: list[Entry] = []
+
+    def picky(entries: Sequence[Entry]) -> None:
+        if any(entry["number"] == 3 for entry in entries):
+            raise Refused("no threes")
+        taken.extend(entries)
+
+    spool = Spool(tmp_path / "a.jsonl", picky, interval=0.01)
+    spool.put(*numbered(6))
+    assert spool.close(patience=10) == 0
+    assert sorted(entry["number"] for entry in taken) == [0, 1, 2, 4, 5]
+
+
+def test_a_full_spool_says_how_many_it_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool_module, "_LARGEST_FILE", 40)
+    spool = Spool(tmp_path / "a.jsonl", Receiver(failures=10**6), interval=0.01)
+    for entry in numbered(5):  # 14 bytes each
+        spool.put(entry)
+    assert spool.close(patience=0.1) == 5  # two wait in the file, three were dropped
+    assert len((tmp_path / "a.jsonl").read_text().splitlines()) == 2
+
+
+def test_the_file_is_emptied_once_all_is_delivered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool_module, "_WORTH_EMPTYING", 10)
+    receiver = Receiver()
+    spool = Spool(tmp_path / "a.jsonl", receiver, interval=0.01)
+    for entry in numbered(50):
+        spool.put(entry)
+        time.sleep(0.002)
+    assert spool.close(patience=10) == 0
+    assert (tmp_path / "a.jsonl").stat().st_size == 0
+    assert receiver.taken == numbered(50)
