@@ -30,6 +30,19 @@ def random_bits(seed: int, position: Tensor, purpose: int = 0) -> Tensor:
     return _shifted(bits, 33)
 
 
+def random_uniform(seed: int, position: Tensor, size: int, purpose: int) -> Tensor:
+    """(B, size) float32 in [0, 1), such as a latent: row i depends on (seed, position[i], purpose) alone."""
+    counter = position.long().view(-1, 1) * size + torch.arange(size, device=position.device)
+    return _shifted(random_bits(seed, counter, purpose), 7) / 2**24
+
+
+def random_normal(seed: int, position: Tensor, size: int, purpose: int) -> Tensor:
+    """(B, size) of the standard normal distribution, as :func:`random_uniform` draws them (Box and Muller, 1958)."""
+    uniform = random_uniform(seed, position, 2 * size, purpose)
+    radius = torch.sqrt(-2 * torch.log1p(-uniform[:, :size]))
+    return radius * torch.cos(2 * torch.pi * uniform[:, size:])
+
+
 def random_flip(pictures: Tensor, seed: int, position: Tensor) -> Tensor:
     """Each picture mirrored left to right with probability 1/2."""
     flip = (random_bits(seed, position, _FLIP) & 1).bool()

@@ -1,0 +1,178 @@
+"""A whole training on one rank: every recipe, its reports, its stops, its export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small_trainings import RECIPES, settings_of
+
+from gan_lib import recipes
+from gan_lib.errors import UserError
+from gan_lib.training.checkpoint import Checkpoints, averaged_weights, read
+from gan_lib.training.meter import TrainingDiverged
+from gan_lib.training.trainer import train
+from gan_lib.translator import Translator
+
+CPU = torch.device("cpu")
+
+
+def test_every_recipe_is_tried_here():
+    assert sorted(RECIPES) == recipes.names()
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES))
+def test_every_recipe_trains_goes_on_and_exports(recipe, patches, tmp_path, tracker):
+    first = train(settings_of(recipe, patches, tmp_path), 0, 1, CPU, tracker)
+    assert first["images"] == 32 and first["step"] == 8
+    longer = settings_of(recipe, patches, tmp_path, training={"images": 48})
+    second = train(longer, 0, 1, CPU, tracker)
+    assert second["step"] == 12
+    assert all(np.isfinite(value) for value in second.values())
+    assert [images for images, _ in tracker.metrics] == [8, 16, 24, 32, 32, 40, 48, 48]
+    assert {picture.dtype for _, _, picture in tracker.pictures} == {np.dtype(np.uint8)}
+    exported = {file.name for file in (tmp_path / "export").iterdir()}
+    if recipe in ("dcgan", "wgan_gp"):
+        assert exported == {"generator.safetensors"}
+    else:
+        assert_equals_averages(tmp_path)
+
+
+def assert_equals_averages(folder: Path) -> None:
+    translator = Translator.load(folder / "export")
+    averages = averaged_weights(str(folder))
+    net = "a_to_b" if "a_to_b.encode.1.weight" in averages else "generator"
+    for key, tensor in translator.net.state_dict().items():
+        assert torch.equal(tensor, averages[f"{net}.{key}"])
+
+
+def test_a_finished_training_started_again_changes_nothing(patches, tmp_path, tracker):
+    settings = settings_of("srresnet", patches, tmp_path)
+    train(settings, 0, 1, CPU, tracker)
+    before = read(str(tmp_path / "images-000000000032.pt"))
+    again = train(settings, 0, 1, CPU, tracker)
+    after = read(str(tmp_path / "images-000000000032.pt"))
+    assert again["images"] == 32
+    assert all(torch.equal(before["nets"][key], after["nets"][key]) for key in before["nets"])
+
+
+def test_micro_batches_change_no_gradient_of_a_pixel_loss(patches, tmp_path, tracker):
+    whole = settings_of("srresnet", patches, tmp_path / "whole", training={"images": 16})
+    parts = settings_of("srresnet", patches, tmp_path / "parts", training={"images": 16, "micro_batch": 3})
+    for settings in (whole, parts):
+        train(settings, 0, 1, CPU, tracker)
+    ours, theirs = (averaged_weights(str(tmp_path / name)) for name in ("whole", "parts"))
+    for key, tensor in ours.items():
+        torch.testing.assert_close(tensor, theirs[key], rtol=0, atol=1e-5)
+
+
+def test_a_training_stops_when_its_time_is_up_and_goes_on_later(patches, tmp_path, tracker):
+    hurried = settings_of("srresnet", patches, tmp_path, training={"images": 4000, "stop_after": 1e-3})
+    assert train(hurried, 0, 1, CPU, tracker)["images"] == 8  # the first report
+    assert train(hurried, 0, 1, CPU, tracker)["images"] == 16
+
+
+def test_a_training_without_hope_stops_early_and_exports_its_best(patches, tmp_path, tracker):
+    settings = settings_of(
+        "srresnet",
+        patches,
+        tmp_path,
+        training={"images": 4000, "ema_half_life": 0},
+        data={"validation_split": "train", "validation_images": 4},
+        checkpoint={"best": "psnr", "best_is": "lowest", "patience": 2, "every": 4},
+    )
+    result = train(settings, 0, 1, CPU, tracker)
+    assert result["images"] < 4000
+    assert "validation/psnr" in result
+    best = read(str(tmp_path / "best.pt"))
+    assert best["clock"]["images"] == result["images"] - 2 * 4
+    exported = Translator.load(tmp_path / "export").net.state_dict()
+    assert all(torch.equal(t, best["averages"][f"generator.{key}"]) for key, t in exported.items())
+
+
+def test_a_training_that_learns_beats_bicubic(patches, tmp_path, tracker):
+    settings = settings_of(
+        "srresnet",
+        patches,
+        tmp_path,
+        training={"images": 480, "ema_half_life": 100},
+        data={"validation_split": "train", "validation_images": 32},
+        checkpoint={"every": 480},
+    )
+    nothing_learned = settings_of(
+        "srresnet",
+        patches,
+        tmp_path / "bicubic",
+        recipe={"learning_rate": 1e-12},
+        training={"images": 4},
+        data={"validation_split": "train", "validation_images": 32},
+    )
+    learned = train(settings, 0, 1, CPU, tracker)["validation/psnr"]
+    assert learned > train(nothing_learned, 0, 1, CPU, tracker)["validation/psnr"] + 0.1
+
+
+def test_a_gradient_that_is_not_finite_stops_the_training_and_names_its_phase(patches, tmp_path, tracker):
+    settings = settings_of(
+        "srresnet", patches, tmp_path, recipe={"learning_rate": 1e30}, training={"images": 400, "bad_steps": 2}
+    )
+    with pytest.raises(TrainingDiverged, match="phase 'pixel'"):
+        train(settings, 0, 1, CPU, tracker)
+
+
+def test_srgan_starts_from_the_averaged_weights_of_srresnet(patches, tmp_path, tracker):
+    train(settings_of("srresnet", patches, tmp_path / "pixel"), 0, 1, CPU, tracker)
+    start = averaged_weights(str(tmp_path / "pixel"))
+    warm = settings_of(
+        "srgan",
+        patches,
+        tmp_path / "gan",
+        training={"images": 4, "start_from": str(tmp_path / "pixel"), "ema_half_life": 1e9},
+        recipe={"learning_rate": 1e-12},
+    )
+    train(warm, 0, 1, CPU, tracker)
+    reached = averaged_weights(str(tmp_path / "gan"))
+    assert all(torch.allclose(reached[key], tensor, atol=1e-7) for key, tensor in start.items())
+
+
+def test_another_recipe_does_not_go_on_from_a_foreign_checkpoint(patches, tmp_path, tracker):
+    train(settings_of("srresnet", patches, tmp_path), 0, 1, CPU, tracker)
+    with pytest.raises(UserError, match="of another training"):
+        train(settings_of("dcgan", patches, tmp_path), 0, 1, CPU, tracker)
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over_for_the_one_before(patches, tmp_path, tracker, capsys):
+    train(settings_of("srresnet", patches, tmp_path), 0, 1, CPU, tracker)
+    newest = tmp_path / "images-000000000032.pt"
+    newest.write_bytes(newest.read_bytes()[:1000])
+    assert Checkpoints(str(tmp_path), keep=3).newest_readable() == 16
+    assert "images-000000000032.pt cannot be read" in capsys.readouterr().err
+
+
+def test_only_the_newest_checkpoints_are_kept(patches, tmp_path, tracker):
+    settings = settings_of("srresnet", patches, tmp_path, checkpoint={"every": 4, "keep": 2})
+    train(settings, 0, 1, CPU, tracker)
+    assert Checkpoints(str(tmp_path), keep=2).images() == [28, 32]
+
+
+def test_a_penalty_trains_in_bfloat16(patches, tmp_path, tracker):
+    settings = settings_of("wgan_gp", patches, tmp_path, training={"precision": "bfloat16"})
+    assert np.isfinite(train(settings, 0, 1, CPU, tracker)["critic/penalty"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["srgan", "wgan_gp"])
+def test_compiled_nets_train_and_save_under_their_own_names(recipe, patches, tmp_path, tracker):
+    """Slow: a compiler runs for each net."""
+    train(settings_of(recipe, patches, tmp_path / "plain"), 0, 1, CPU, tracker)
+    train(settings_of(recipe, patches, tmp_path / "compiled", training={"compile": True}), 0, 1, CPU, tracker)
+    plain, compiled = (averaged_weights(str(tmp_path / name)) for name in ("plain", "compiled"))
+    assert plain.keys() == compiled.keys()
+    for key, tensor in plain.items():
+        torch.testing.assert_close(compiled[key], tensor, rtol=0, atol=1e-3)
+
+
+def test_a_batch_that_ranks_cannot_share_is_refused(patches, tmp_path, tracker):
+    with pytest.raises(UserError, match="batch_size = 4 cannot be shared by 3 ranks"):
+        train(settings_of("srresnet", patches, tmp_path), 0, 3, CPU, tracker)
