@@ -26,9 +26,9 @@ DISCRIMINATORS = ("judge_a", "judge_b")
 class Settings(config.Settings):
     """The nets' size and how they are fed."""
 
-    picture: str = "image"
+    picture: str = "picture"
     """Field of the first dataset that holds a picture of collection A."""
-    partner_picture: str = "partner_image"
+    partner_picture: str = "partner_picture"
     """Field of the second dataset (``data.partner``) with one of collection B, after ``partner_``."""
     size: int = Field(256, ge=32, multiple_of=4)
     """Side of the squares that are learned from; the datasets' pictures are resized to it."""

@@ -22,7 +22,7 @@ _LATENT = 100
 class Settings(config.Settings):
     """The nets' size and how they are fed."""
 
-    picture: str = "image"
+    picture: str = "picture"
     """Field of the dataset that holds the picture, 1 or 3 x H x W."""
     size: int = Field(64, ge=8)
     """Side of the pictures made, a power of two; the dataset's are resized to it."""

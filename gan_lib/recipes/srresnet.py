@@ -22,7 +22,7 @@ _LUMA = torch.tensor([65.481, 128.553, 24.966]) / 2
 class Settings(config.Settings):
     """The net's size and how it is fed."""
 
-    picture: str = "image"
+    picture: str = "picture"
     """Field of the dataset that holds the high-resolution picture, 3 x H x W."""
     scale: int = Field(4, gt=1)
     channels: int = Field(64, gt=0)
