@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
+from PIL import Image
 
 import gan_lib
 from gan_lib.tracking.runs import Run
@@ -52,12 +54,14 @@ class Serving:
     inputs: Mapping[str, str]
     """Column -> mlflow type name, such as "binary"."""
     outputs: Mapping[str, str]
-    example: Any = field(default=None, compare=False)
-    """A small input, e.g. a DataFrame of one row."""
 
 
-PICTURES = Serving("gan_lib.scoring.pyfunc", inputs={"content": "binary"}, outputs={"content": "string"})
-"""An encoded picture in, the translated one out, as base64 because pyfunc UDFs cannot return binary."""
+PICTURES = Serving(
+    "gan_lib.scoring.pyfunc",
+    inputs={"content": "binary"},
+    outputs={"content": "string", "width": "long", "height": "long", "error": "string"},
+)
+"""An encoded picture in; out the translated one, as base64 because pyfunc UDFs cannot return binary, or why not."""
 
 
 def register(run: Run, folder: str, name: str, alias: str | None = None, serving: Serving = PICTURES) -> ModelVersion:
@@ -158,9 +162,18 @@ def _save(path: Path, folder: str, serving: Serving) -> None:
         data_path=folder,
         code_paths=[str(Path(gan_lib.__file__).parent)],
         signature=signature,
-        input_example=serving.example,
+        input_example=_example(serving),
         pip_requirements=_pins(),
     )
+
+
+def _example(serving: Serving) -> Any:
+    """One row that fits: a small encoded picture in each binary column."""
+    import pandas as pd
+
+    picture = io.BytesIO()
+    Image.new("RGB", (16, 16), (200, 120, 40)).save(picture, "PNG")
+    return pd.DataFrame({column: [picture.getvalue()] for column in serving.inputs})
 
 
 def _pins() -> list[str]:

@@ -35,6 +35,7 @@ class Spool:
     def __init__(self, file: Path, deliver: Callable[[Sequence[Entry]], None], interval: float = 2.0) -> None:
         """Go on where the last user of ``file`` stopped. ``deliver`` raises :class:`Refused` for what is hopeless."""
         file.parent.mkdir(parents=True, exist_ok=True)
+        self._path = file
         self._deliver = deliver
         self._interval = interval
         self._lock = threading.Lock()
@@ -67,6 +68,9 @@ class Spool:
             left = len(self._read(limit=None)[0])
             if not self._thread.is_alive():
                 self._file.close()
+                if not left:
+                    self._path.unlink()
+                    self._sent_file.unlink(missing_ok=True)
         if self._dropped:
             logger.warning("%s entries were dropped: the spool file was full.", self._dropped)
         return left + self._dropped

@@ -139,6 +139,10 @@ def test_the_file_is_emptied_once_all_is_delivered(tmp_path: Path, monkeypatch: 
     for entry in numbered(50):
         spool.put(entry)
         time.sleep(0.002)
-    assert spool.close(patience=10) == 0
+    deadline = time.monotonic() + 10
+    while (tmp_path / "a.jsonl").stat().st_size and time.monotonic() < deadline:
+        time.sleep(0.01)
     assert (tmp_path / "a.jsonl").stat().st_size == 0
+    assert spool.close(patience=10) == 0
     assert receiver.taken == numbered(50)
+    assert not list(tmp_path.iterdir())
