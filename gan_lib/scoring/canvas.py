@@ -1,0 +1,135 @@
+"""What the translated tiles of one picture are put together on: in the CPU's memory, or on the local disk.
+
+A canvas takes cores at their places, in any order, and gives the whole picture once. Sizes here are in output pixels.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from itertools import pairwise
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gan_lib.scoring.tiling import Span, Window
+
+Pixels = NDArray[np.uint8]
+
+
+class Canvas(Protocol):
+    """Where one picture grows."""
+
+    height: int
+    width: int
+
+    def paste(self, window: Window, values: NDArray) -> None:
+        """Keep what counts of a translated window: (scale * height, scale * width, 3)."""
+
+    def close(self) -> None:
+        """Give back what it holds, finished or not."""
+
+
+class MemoryCanvas:
+    """uint8 in memory; the usual one."""
+
+    def __init__(self, height: int, width: int, scale: int) -> None:
+        self.height, self.width, self._scale = height, width, scale
+        self.pixels: Pixels = np.empty((height, width, 3), np.uint8)
+
+    def paste(self, window: Window, values: Pixels) -> None:
+        """Copy the core of a translated window; what lies beyond the canvas is padding and dropped."""
+        rows, columns = (_core(span, self._scale) for span in window)
+        place = self.pixels[rows[0] : rows[1], columns[0] : columns[1]]
+        place[:] = _cut(window, values, self._scale)[: place.shape[0], : place.shape[1]]
+
+    def close(self) -> None:
+        """Nothing to give back but memory."""
+
+
+class DiskCanvas:
+    """uint8 rows in a temporary file, for a result larger than memory should hold.
+
+    Written by plain writes and not mapped, so that the process's own memory stays as small as a tile.
+    """
+
+    def __init__(self, height: int, width: int, scale: int) -> None:
+        self.height, self.width, self._scale = height, width, scale
+        # A file without a name: gone when the process is, however it ends.
+        self._file = tempfile.TemporaryFile(prefix="gan_lib-canvas-", buffering=0)  # noqa: SIM115, held until close
+        self.path = f"/dev/fd/{self._file.fileno()}"
+        os.truncate(self._file.fileno(), height * width * 3)
+
+    def paste(self, window: Window, values: Pixels) -> None:
+        """Write the core of a translated window row by row; what lies beyond the canvas is padding and dropped."""
+        rows, columns = (_core(span, self._scale) for span in window)
+        right = min(columns[1], self.width)
+        core = np.ascontiguousarray(_cut(window, values, self._scale)[:, : right - columns[0]])
+        for row, line in zip(range(rows[0], min(rows[1], self.height)), core, strict=False):
+            _write_all(self._file.fileno(), line.tobytes(), (row * self.width + columns[0]) * 3)
+
+    def close(self) -> None:
+        """Let the file go."""
+        self._file.close()
+
+
+class BlendingCanvas:
+    """float32 sums in memory, for windows that fade into each other where they overlap.
+
+    Each window is weighted by a ramp along each side that it shares, and the ramps of two neighbours add up to one.
+    """
+
+    def __init__(self, height: int, width: int, scale: int, windows: list[Window]) -> None:
+        self.height, self.width, self._scale = height, width, scale
+        bottom = max(window.rows.stop for window in windows) * scale
+        right = max(window.columns.stop for window in windows) * scale
+        self._sums = np.zeros((bottom, right, 3), np.float32)
+        self._row_ramps = _ramps(sorted({window.rows for window in windows}), scale)
+        self._column_ramps = _ramps(sorted({window.columns for window in windows}), scale)
+
+    def paste(self, window: Window, values: Pixels) -> None:
+        """Add a translated window, weighted by its ramps."""
+        weights = self._row_ramps[window.rows][:, None] * self._column_ramps[window.columns][None, :]
+        top, left = window.rows.start * self._scale, window.columns.start * self._scale
+        height, width = values.shape[:2]
+        self._sums[top : top + height, left : left + width] += weights[:, :, None] * values
+
+    @property
+    def pixels(self) -> Pixels:
+        """The blended picture."""
+        return np.rint(self._sums[: self.height, : self.width]).astype(np.uint8)
+
+    def close(self) -> None:
+        """Nothing to give back but memory."""
+
+
+def _ramps(spans: list[Span], scale: int) -> dict[Span, NDArray[np.float32]]:
+    """For each span, its weights in output pixels; over all spans they add up to one everywhere."""
+    ramps = {span: np.ones(span.length * scale, np.float32) for span in spans}
+    for left, right in pairwise(spans):
+        shared = (left.stop - right.start) * scale
+        rise = ((np.arange(shared) + 0.5) / shared).astype(np.float32)
+        ramps[right][:shared] *= rise
+        ramps[left][-shared:] *= 1 - rise
+    return ramps
+
+
+def _core(span: Span, scale: int) -> tuple[int, int]:
+    return span.first * scale, span.last * scale
+
+
+def _cut(window: Window, values: Pixels, scale: int) -> Pixels:
+    rows, columns = window
+    return values[
+        (rows.first - rows.start) * scale : (rows.last - rows.start) * scale,
+        (columns.first - columns.start) * scale : (columns.last - columns.start) * scale,
+    ]
+
+
+def _write_all(descriptor: int, data: bytes, offset: int) -> None:
+    """One write may take less than it was given, e.g. where the disk is nearly full; the next one then says why."""
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(descriptor, view, offset)
+        view, offset = view[written:], offset + written

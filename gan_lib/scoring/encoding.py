@@ -1,0 +1,106 @@
+"""A full canvas as an encoded picture: in memory, or from the local disk straight into a file.
+
+A canvas in memory is encoded by :mod:`gan_lib.pictures`; one on the disk is streamed through libvips, which holds a few
+lines of it at a time.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import pyvips
+
+from gan_lib import storage
+from gan_lib.pictures import PictureRejected, encode_jpeg, encode_png, encode_webp
+from gan_lib.scoring import stamp as stamps
+from gan_lib.scoring.canvas import BlendingCanvas, Canvas, DiskCanvas, MemoryCanvas
+from gan_lib.scoring.settings import OutputSettings
+
+LONGEST_SIDE = {
+    "png": 2**31 - 1,
+    "jpeg": 65_500,
+    "webp": 16_383,
+}  # what the formats' headers can say; libjpeg stops at 65,500
+SUFFIX = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
+LARGEST_COLUMN_VALUE = 2**30  # bytes; Arrow's binary arrays and the JVM's end at 2 GiB, and a batch holds several
+
+
+def to_bytes(canvas: Canvas, output: OutputSettings, stamp: Mapping[str, str]) -> bytes:
+    """Encode a canvas with its stamp.
+
+    Raises:
+        PictureRejected: the format or a table's column cannot hold a picture so large.
+    """
+    check_fits(canvas, output)
+    if not isinstance(canvas, DiskCanvas):
+        return _encode(canvas, output, stamp)
+    with tempfile.TemporaryDirectory(prefix="gan_lib-encode-") as folder:
+        path = Path(folder) / f"picture{SUFFIX[output.format]}"
+        _stream(canvas, str(path), output, stamp)
+        if path.stat().st_size > LARGEST_COLUMN_VALUE:
+            raise PictureRejected(
+                "too-many-bytes", f"{path.stat().st_size} bytes are too many for a table's column: write files instead"
+            )
+        return path.read_bytes()
+
+
+def to_file(canvas: Canvas, url: str, output: OutputSettings, stamp: Mapping[str, str]) -> None:
+    """Encode a canvas with its stamp to ``url``, which appears whole or not at all.
+
+    Raises:
+        PictureRejected: the format cannot hold a picture so large.
+    """
+    check_fits(canvas, output)
+    if not isinstance(canvas, DiskCanvas):
+        storage.write_atomic(url, _encode(canvas, output, stamp))
+        return
+    fs, path = storage.open_store(url)
+    local = storage.is_local(url)
+    folder = os.path.dirname(path) if local else None
+    if folder:
+        os.makedirs(folder, exist_ok=True)
+    # The folder's name begins with an underscore: no reader of the results looks into it.
+    with tempfile.TemporaryDirectory(prefix="_gan_lib-encode-", dir=folder) as scratch:
+        encoded = os.path.join(scratch, f"picture{SUFFIX[output.format]}")
+        _stream(canvas, encoded, output, stamp)
+        if local:
+            os.replace(encoded, path)
+        else:
+            fs.put_file(encoded, path)
+
+
+def check_fits(canvas: Canvas, output: OutputSettings) -> None:
+    """Refuse what the format's header cannot say.
+
+    Raises:
+        PictureRejected: a side is too long.
+    """
+    longest = LONGEST_SIDE[output.format]
+    if max(canvas.height, canvas.width) > longest:
+        raise PictureRejected(
+            "too-large-for-format", f"{canvas.width}x{canvas.height}, {output.format} ends at {longest} pixels a side"
+        )
+
+
+def _encode(canvas: Canvas, output: OutputSettings, stamp: Mapping[str, str]) -> bytes:
+    assert isinstance(canvas, MemoryCanvas | BlendingCanvas)
+    if output.format == "png":
+        return stamps.into_png(encode_png(canvas.pixels), stamp)
+    if output.format == "jpeg":
+        return stamps.into_jpeg(encode_jpeg(canvas.pixels, output.quality), stamp)
+    return stamps.into_webp(encode_webp(canvas.pixels, output.quality), stamp, canvas.width, canvas.height)
+
+
+def _stream(canvas: DiskCanvas, path: str, output: OutputSettings, stamp: Mapping[str, str]) -> None:
+    image = pyvips.Image.rawload(canvas.path, canvas.width, canvas.height, 3, access="sequential")
+    image = image.copy(interpretation="srgb")
+    image.set_type(pyvips.GValue.blob_type, "xmp-data", stamps.packet(stamp))
+    if output.format == "png":
+        image.pngsave(path, compression=3, filter="sub")
+    elif output.format == "jpeg":
+        image.jpegsave(path, Q=output.quality, subsample_mode="off")
+    else:
+        image.webpsave(path, Q=output.quality)

@@ -1,0 +1,133 @@
+"""A registered translator on its way from the driver into each Python worker, where it is loaded once.
+
+The driver downloads it, so workers need no access to the registry. The files travel as one broadcast; the first worker
+of a machine unpacks them, and all its workers map the same weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from gan_lib import tracking
+from gan_lib.errors import UserError
+from gan_lib.scoring.generator import Generator
+from gan_lib.scoring.settings import TilingSettings
+from gan_lib.tracking import TrackingSettings
+from gan_lib.translator import DESCRIPTION, WEIGHTS, Translator
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+
+@dataclass(frozen=True)
+class Plain:
+    """Files as they are, where there is no broadcast (Spark Connect): Spark itself ships large functions well."""
+
+    value: dict[str, bytes]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model version as it travels to the workers: who it is, and its files."""
+
+    name: str
+    version: str
+    run_id: str | None
+    digest: str
+    """SHA-256 of the files."""
+    files: Any
+    """Has ``value``: file name -> bytes. A Spark broadcast or :class:`Plain`."""
+
+    @property
+    def uri(self) -> str:
+        """``models:/NAME/VERSION``."""
+        return f"models:/{self.name}/{self.version}"
+
+
+def fetch(spark: SparkSession, uri: str, settings: TrackingSettings | None = None) -> Model:
+    """Download the model behind ``models:/NAME@ALIAS`` and make it ready to travel.
+
+    Raises:
+        UserError: no such model, or it is no translator.
+    """
+    found = tracking.resolve(uri, settings)
+    with tempfile.TemporaryDirectory(prefix="gan_lib-model-") as scratch:
+        folder = tracking.download_model(f"models:/{found.name}/{found.version}", settings, scratch)
+        Translator.load(folder)  # a model that does not load must stop the job here, before Spark starts on it
+        files = {name: (Path(folder) / name).read_bytes() for name in (WEIGHTS, DESCRIPTION)}
+    digest = hashlib.sha256(b"".join(files[name] for name in sorted(files))).hexdigest()
+    return Model(found.name, found.version, found.run_id, digest, _shared(spark, files))
+
+
+def generator_in_worker(model: Model, tiling: TilingSettings) -> Generator:
+    """The generator of this Python worker, loaded by its first task, on the device that Spark gave to this task."""
+    _set_threads()
+    return _generator(_unpacked(model), tiling, device_of_task())
+
+
+def device_of_task() -> torch.device:
+    """The GPU that Spark assigned to this task; without an assignment the first one there is; else the CPU."""
+    from pyspark import TaskContext
+
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    context = TaskContext.get()
+    assigned = context.resources().get("gpu") if context is not None else None
+    index = int(assigned.addresses[0]) if assigned else 0
+    # Addresses count the machine's GPUs; where CUDA_VISIBLE_DEVICES hides the others, the one that is left is number 0.
+    return torch.device("cuda", index if index < torch.cuda.device_count() else 0)
+
+
+@lru_cache(maxsize=2)  # a worker lives through many jobs, and holds the models of the last ones
+def _generator(folder: str, tiling: TilingSettings, device: torch.device) -> Generator:
+    return Generator(Translator.load(folder), device, tiling)
+
+
+def _set_threads() -> None:
+    """As many threads as the task has cores: with more, the workers of one machine fight for them."""
+    from pyspark import TaskContext
+
+    context = TaskContext.get()
+    torch.set_num_threads(max(1, context.cpus() if context is not None else 1))
+
+
+def _shared(spark: SparkSession, files: dict[str, bytes]) -> Any:
+    try:
+        return spark.sparkContext.broadcast(files)
+    except (
+        Exception
+    ):  # Spark Connect and shared Databricks clusters have no SparkContext, and each its own way to say so
+        return Plain(files)
+
+
+def _unpacked(model: Model) -> str:
+    """The folder of the model on this machine, unpacked by whoever comes first."""
+    folder = os.path.join(_private_folder(), model.digest)
+    if not os.path.isdir(folder):
+        scratch = tempfile.mkdtemp(dir=_private_folder())
+        for name, content in model.files.value.items():
+            Path(scratch, name).write_bytes(content)
+        try:
+            os.rename(scratch, folder)
+        except OSError:  # another worker was faster
+            shutil.rmtree(scratch, ignore_errors=True)
+    return folder
+
+
+def _private_folder() -> str:
+    """A folder that only this user writes to: what lies in it will be loaded."""
+    folder = os.path.join(tempfile.gettempdir(), f"gan_lib-models-{os.getuid()}")
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    status = os.lstat(folder)
+    if status.st_uid != os.getuid() or status.st_mode & 0o022:
+        raise UserError(f"{folder} belongs to another user or others may write to it; remove it.")
+    return folder

@@ -1,0 +1,165 @@
+"""The table that says what became of each picture, and how parts of it are committed.
+
+A run adds one or more loads. A load appears whole: its rows are staged, moved to their place, and last its note is
+written; a load without a note is replaced by the run that comes after. Layout below the output folder::
+
+    _tables/results/load=NAME/*.parquet    scored, and kept from an earlier run
+    _tables/rejects/load=NAME/*.parquet    each with its reason
+    _tables/loads/NAME.json                the note: counts, model, settings
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gan_lib import storage
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+SCORED, KEPT, REJECTED = "scored", "kept", "rejected"
+
+SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),  # path below the input folder, or the table's key
+        ("output", pa.string()),  # path below the output folder
+        ("content", pa.binary()),  # the result, where it is not in a file
+        ("status", pa.string()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("seconds", pa.float64()),
+        ("source_sha256", pa.string()),
+        ("source_stamp", pa.string()),  # the listing's size and time of change
+        ("model", pa.string()),
+        ("model_version", pa.string()),
+        ("settings", pa.string()),  # digest of what shows in the pictures
+        ("run", pa.string()),  # MLflow run that scored it
+        ("scored_at", pa.timestamp("us", tz="UTC")),
+    ]
+)
+SPARK_SCHEMA = (
+    "key string, output string, content binary, status string, reason string, detail string, width int, height int, "
+    "seconds double, source_sha256 string, source_stamp string, model string, model_version string, settings string, "
+    "run string, scored_at timestamp"
+)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What became of a number of pictures."""
+
+    scored: int = 0
+    kept: int = 0
+    rejected: int = 0
+    megapixels: float = 0.0
+    """Output pixels of the scored ones."""
+    seconds: float = 0.0
+    """Work, summed over the pictures."""
+    reasons: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def pictures(self) -> int:
+        """All that were looked at."""
+        return self.scored + self.kept + self.rejected
+
+    def __add__(self, other: Summary) -> Summary:
+        """Both together."""
+        reasons = {
+            reason: self.reasons.get(reason, 0) + other.reasons.get(reason, 0)
+            for reason in sorted({*self.reasons, *other.reasons})
+        }
+        return Summary(
+            self.scored + other.scored,
+            self.kept + other.kept,
+            self.rejected + other.rejected,
+            self.megapixels + other.megapixels,
+            self.seconds + other.seconds,
+            reasons,
+        )
+
+
+class Tables:
+    """The tables below one output folder."""
+
+    def __init__(self, output_url: str) -> None:
+        self.url = storage.join(output_url, "_tables")
+
+    @property
+    def results(self) -> str:
+        """URL of the table of results."""
+        return storage.join(self.url, "results")
+
+    @property
+    def rejects(self) -> str:
+        """URL of the table of rejects."""
+        return storage.join(self.url, "rejects")
+
+    def note(self, load: str) -> dict[str, Any] | None:
+        """The note of a committed load, None where it is not committed."""
+        url = storage.join(self.url, "loads", f"{load}.json")
+        return json.loads(storage.read_bytes(url)) if storage.exists(url) else None
+
+    def commit(self, rows: DataFrame, load: str, facts: Mapping[str, Any]) -> Summary:
+        """Compute ``rows`` (of :data:`SPARK_SCHEMA`), make them the load's, and return what they say."""
+        from pyspark.sql import functions as F
+
+        staging = storage.join(self.url, "_staging", uuid.uuid4().hex)
+        try:
+            with_side = rows.withColumn("side", F.when(F.col("status") == REJECTED, "rejects").otherwise("results"))
+            with_side.write.partitionBy("side").parquet(staging)
+            summary = summarise(rows.sparkSession, staging)
+            for side in ("results", "rejects"):
+                self._place(storage.join(staging, f"side={side}"), storage.join(self.url, side, f"load={load}"))
+        finally:
+            storage.remove_tree(staging)
+        note = {**facts, **asdict(summary)}
+        storage.write_atomic(storage.join(self.url, "loads", f"{load}.json"), json.dumps(note, indent=2).encode())
+        return summary
+
+    def forget(self) -> None:
+        """Remove all loads: their pictures are about to be scored again."""
+        for part in ("loads", "results", "rejects"):  # the notes first: what has none is not committed
+            storage.remove_tree(storage.join(self.url, part))
+
+    def _place(self, staged: str, final: str) -> None:
+        storage.remove_tree(final)
+        storage.make_folder(final.rpartition("/")[0])
+        if storage.exists(staged):
+            fs, path = storage.open_store(staged)
+            fs.mv(path, storage.open_store(final)[1], recursive=True)
+        else:  # a table without rows must still be one that can be read
+            storage.make_folder(final)
+            fs, path = storage.open_store(storage.join(final, "part-none.parquet"))
+            pq.write_table(SCHEMA.empty_table(), path, filesystem=fs)
+
+
+def summarise(spark: SparkSession, url: str) -> Summary:
+    """Count the rows at ``url``."""
+    from pyspark.sql import functions as F
+
+    pixels = F.sum(F.col("width").cast("double") * F.col("height")) / 1e6
+    groups = (
+        spark.read.schema(SPARK_SCHEMA)
+        .parquet(url)
+        .groupBy("status", "reason")
+        .agg(F.count("*").alias("pictures"), pixels.alias("megapixels"), F.sum("seconds").alias("seconds"))
+        .collect()
+    )
+    total = Summary()
+    for row in groups:
+        total += Summary(
+            **{row["status"]: row["pictures"]},
+            megapixels=(row["megapixels"] or 0.0) if row["status"] == SCORED else 0.0,
+            seconds=row["seconds"] or 0.0,
+            reasons={row["reason"]: row["pictures"]} if row["reason"] else {},
+        )
+    return total

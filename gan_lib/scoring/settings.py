@@ -1,0 +1,67 @@
+"""What a user may turn about scoring, each knob beside its unit and its reason."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from gan_lib.config import Settings
+
+
+class TilingSettings(Settings):
+    """How pictures are cut and put together on the device. Only the last three change pixels."""
+
+    tile: int = Field(default=512, ge=16)
+    """Side of the largest square that the net sees at once, in input pixels; larger pictures are cut."""
+    batch_pixels: int | None = Field(default=None, ge=1)
+    """Input pixels in a batch of equal tiles. None: 65,536 on a CPU, where a batch gains little, 1,048,576 on a GPU."""
+    canvas_megabytes: int = Field(default=256, ge=1)
+    """A result larger than this is put together on the local disk instead of in memory."""
+    whole_up_to: int = Field(default=1_000_000, ge=1)
+    """A net that sees the whole picture is run whole up to this many input pixels, and above it in blended tiles."""
+    overlap: int = Field(default=64, ge=2)
+    """Input pixels over which two blended tiles fade into each other."""
+    self_ensemble: bool = False
+    """Average over the 8 flips and quarter turns of the picture: 8 times the work for some 0.1 dB (EDSR, 2017)."""
+
+
+class OutputSettings(Settings):
+    """Where the results go, and as what."""
+
+    url: str
+    """Folder of the results. Tables are written below ``_tables`` in it."""
+    files: bool = True
+    """Write one picture file for each input. False: the table of results holds them, in a column ``content``."""
+    format: Literal["png", "jpeg", "webp"] = "png"
+    quality: int = Field(default=92, ge=1, le=100)
+    """Of JPEG and WebP; PNG is exact."""
+
+
+class InputSettings(Settings):
+    """What is scored: the pictures of a folder and all below it, or of a table's column."""
+
+    folder: str | None = None
+    table: str | None = None
+    """A table's name in the catalog, or the folder of Parquet files."""
+    key: str = "path"
+    """Column that names each picture of a table; it must be unique."""
+    content: str = "content"
+    """Column with the encoded pictures of a table."""
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> InputSettings:
+        if (self.folder is None) == (self.table is None):
+            raise ValueError("name either a folder or a table")
+        return self
+
+
+class IncrementalSettings(Settings):
+    """Scoring what arrived since the last run."""
+
+    enabled: bool = False
+    on_change: Literal["ask", "rescore", "continue"] = "ask"
+    """What to do when the model's version, a setting that shows in the pictures, or a picture scored before has
+    changed: stop and ask (exit code 4), score everything again, or leave old results as they are."""
+    pictures_a_batch: int = Field(default=1000, ge=1)
+    """Files in one micro-batch: as many are looked at again when a run was killed."""

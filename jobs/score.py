@@ -1,0 +1,68 @@
+"""Enlarges, or otherwise translates, every picture of a folder or a table by a registered model.
+
+spark-submit jobs/score.py --config conf/score/demo.yaml [--set model=models:/NAME@ALIAS --set input.folder=/photos ...]
+
+Run again, it only does what is not done yet. Exit codes: 0 all well, 3 too many pictures were rejected, 4 a decision is
+needed (with incremental.enabled).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gan_lib import config, tracking
+from gan_lib.errors import run_job
+from gan_lib.scoring.batch import ScoreSettings, require_few_rejects, score
+from gan_lib.scoring.model import fetch
+from gan_lib.scoring.results import Summary, Tables
+from gan_lib.session import spark_session
+from gan_lib.tracking import TrackingSettings
+
+
+class ScoreJob(ScoreSettings):
+    """A run of scoring, and where it is written down."""
+
+    tracking: TrackingSettings = TrackingSettings()
+
+
+def main() -> None:
+    """Score the input, and write down what became of it."""
+    arguments = config.arguments("Translate every picture of a folder or a table by a registered model.")
+    job = config.load(ScoreJob, arguments.config, arguments.set)
+    settings = ScoreSettings.model_validate(job.model_dump(exclude={"tracking"}))
+    spark = spark_session("score")
+    config_text = Path(arguments.config).read_text(encoding="utf-8")
+    with tracking.run(job.tracking, "score", settings.model_dump(), config_text) as run:
+        model = fetch(spark, settings.model, job.tracking)
+        run.set_tags({"gan_lib.model": model.uri, "gan_lib.model_run": model.run_id or ""})
+        summary = score(spark, model, settings, run.id)
+        write_down(run, settings, summary)
+    print(describe(settings, summary))
+    require_few_rejects(summary, settings)
+
+
+def write_down(run: tracking.Run, settings: ScoreSettings, summary: Summary) -> None:
+    """Log what was scored, and the numbers."""
+    source = settings.input.folder or settings.input.table or ""
+    run.log_dataset(source, settings.digest(), "scored", rows=summary.pictures)
+    numbers = {
+        "pictures.scored": summary.scored,
+        "pictures.kept": summary.kept,
+        "pictures.rejected": summary.rejected,
+        "output_megapixels": summary.megapixels,
+        "work_seconds": summary.seconds,
+        **{f"rejected.{reason}": count for reason, count in summary.reasons.items()},
+    }
+    run.log_metrics({name: float(value) for name, value in numbers.items()})
+
+
+def describe(settings: ScoreSettings, summary: Summary) -> str:
+    """What a person wants to read at the end."""
+    tables = Tables(settings.output.url)
+    text = f"{summary.scored} pictures scored ({summary.megapixels:.1f} megapixels), {summary.kept} kept"
+    text += f", {summary.rejected} rejected: see {tables.rejects}" if summary.rejected else ""
+    return f"{text}. Results: {settings.output.url}, table: {tables.results}"
+
+
+if __name__ == "__main__":
+    run_job(main)
