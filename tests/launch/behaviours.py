@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -59,11 +60,23 @@ def find_the_request_wrong(settings: LaunchSettings) -> None:
     raise UserError("there is no dataset at /nowhere")
 
 
-def wait_forever(settings: LaunchSettings) -> None:
+def wait_forever(settings: LaunchSettings, folder: str) -> None:
     """Ranks that only end when they are ended."""
-    with join_ranks(settings):
+    with join_ranks(settings) as place:
+        Path(folder, f"waiting-{place.rank}").touch()
         while True:
             time.sleep(1)
+
+
+def lose_the_machine(folder: str, losses: int) -> str:
+    """The first ``losses`` times the whole machine goes away: no rank and no agent can say a word."""
+    before = len(list(Path(folder).glob("loss-*")))
+    if before < losses:
+        if os.environ["RANK"] == "0":
+            Path(folder, f"loss-{before}").touch()
+            os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(60)
+    return f"after {before} losses"
 
 
 def _steps(count: int) -> None:
