@@ -12,9 +12,11 @@ from pathlib import Path
 
 from gan_lib import config, tracking
 from gan_lib.errors import run_job
-from gan_lib.scoring.batch import ScoreSettings, require_few_rejects, score
+from gan_lib.scoring.batch import require_few_rejects, score
+from gan_lib.scoring.incremental import score_new
 from gan_lib.scoring.model import fetch
 from gan_lib.scoring.results import Summary, Tables
+from gan_lib.scoring.settings import ScoreSettings
 from gan_lib.session import spark_session
 from gan_lib.tracking import TrackingSettings
 
@@ -35,7 +37,8 @@ def main() -> None:
     with tracking.run(job.tracking, "score", settings.model_dump(), config_text) as run:
         model = fetch(spark, settings.model, job.tracking)
         run.set_tags({"gan_lib.model": model.uri, "gan_lib.model_run": model.run_id or ""})
-        summary = score(spark, model, settings, run.id)
+        score_input = score_new if settings.incremental.enabled else score
+        summary = score_input(spark, model, settings, run.id)
         write_down(run, settings, summary)
     print(describe(settings, summary))
     require_few_rejects(summary, settings)

@@ -31,7 +31,7 @@ class PictureModel:
     def predict(self, pictures: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Column ``content``, encoded pictures (bytes, or base64 as JSON brings it) -> the enlarged, row for row.
 
-        Columns of the result: ``content``, base64 of a PNG; ``width``; ``height``; ``error``, set where the rest is null.
+        Columns of the result: ``content``, base64 of a PNG; ``width``; ``height``; ``error``, set where these are null.
         """
         done = list(self._pipeline.run(_pictures(pictures["content"])))
         return pd.DataFrame(

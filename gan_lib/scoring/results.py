@@ -6,13 +6,14 @@ written; a load without a note is replaced by the run that comes after. Layout b
     _tables/results/load=NAME/*.parquet    scored, and kept from an earlier run
     _tables/rejects/load=NAME/*.parquet    each with its reason
     _tables/loads/NAME.json                the note: counts, model, settings
+    _tables/watch.json                     of incremental runs alone
 """
 
 from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from gan_lib import storage
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
+WATCH = "watch.json"
 SCORED, KEPT, REJECTED = "scored", "kept", "rejected"
 
 SCHEMA = pa.schema(
@@ -124,6 +126,32 @@ class Tables:
         note = {**facts, **asdict(summary)}
         storage.write_atomic(storage.join(self.url, "loads", f"{load}.json"), json.dumps(note, indent=2).encode())
         return summary
+
+    def committed(self) -> list[str]:
+        """The names of the committed loads."""
+        names = storage.list_names(storage.join(self.url, "loads"))
+        return [name.removesuffix(".json") for name in names if name.endswith(".json")]
+
+    def committed_rows(self, spark: SparkSession) -> DataFrame | None:
+        """The rows of all committed loads, results and rejects; None where there are none."""
+        sides = (self.results, self.rejects)
+        paths = [storage.join(side, f"load={load}") for load in self.committed() for side in sides]
+        return spark.read.schema(SPARK_SCHEMA).parquet(*paths) if paths else None
+
+    def sweep(self) -> None:
+        """Remove what a killed run left: staged rows, and loads that it did not commit."""
+        storage.remove_tree(storage.join(self.url, "_staging"))
+        committed = {f"load={load}" for load in self.committed()}
+        for side in (self.results, self.rejects):
+            for name in storage.list_names(side):
+                if name not in committed:
+                    storage.remove_tree(storage.join(side, name))
+
+    def keep_only(self, loads: Iterable[str]) -> None:
+        """Remove all loads but these: they belong to another cut of the input."""
+        for load in sorted(set(self.committed()) - set(loads)):
+            storage.remove_tree(storage.join(self.url, "loads", f"{load}.json"))
+        self.sweep()
 
     def forget(self) -> None:
         """Remove all loads: their pictures are about to be scored again."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Literal
 
 from pydantic import Field, model_validator
 
 from gan_lib.config import Settings
+from gan_lib.pictures import Limits
 
 
 class TilingSettings(Settings):
@@ -65,3 +68,26 @@ class IncrementalSettings(Settings):
     changed: stop and ask (exit code 4), score everything again, or leave old results as they are."""
     pictures_a_batch: int = Field(default=1000, ge=1)
     """Files in one micro-batch: as many are looked at again when a run was killed."""
+
+
+class ScoreSettings(Settings):
+    """What is scored, by which model, into what."""
+
+    model: str
+    """``models:/NAME@ALIAS`` or ``models:/NAME/VERSION``."""
+    input: InputSettings
+    output: OutputSettings
+    tiling: TilingSettings = TilingSettings()
+    limits: Limits = Limits(max_pixels=100_000_000)
+    incremental: IncrementalSettings = IncrementalSettings()
+    tasks: int | None = Field(default=None, ge=1)
+    """Spark tasks that share a folder's pictures. None: eight for each slot, so that the last ones end together."""
+    most_rejected: float = Field(default=0.1, ge=0, le=1)
+    """Exit with 3 when a larger share of the pictures than this was rejected."""
+
+    def digest(self) -> str:
+        """Twelve hex digits that change when a setting that shows in the pictures does."""
+        tiling = self.tiling.model_dump(include={"whole_up_to", "overlap", "self_ensemble"})
+        output = self.output.model_dump(include={"files", "format", "quality"})
+        relevant = json.dumps([tiling, output, self.limits.model_dump()], sort_keys=True)
+        return hashlib.sha256(relevant.encode()).hexdigest()[:12]

@@ -18,9 +18,8 @@ Stamp = dict[str, str]
 
 _NAMESPACE = "urn:gan_lib:lineage"
 _JPEG_XMP = b"http://ns.adobe.com/xap/1.0/\0"
-_PNG_KEYWORD = b"XML:com.adobe.xmp\0"
-_PNG_PLAIN = b"\0\0\0\0"  # not compressed, method 0, no language, no translated keyword
-_PNG_COMPRESSED = b"\1\0\0\0"  # as libvips writes it
+_PNG_PLAIN = b"iTXtXML:com.adobe.xmp\0\0\0\0\0"  # not compressed, no language
+_PNG_COMPRESSED = b"zTXtXML:com.adobe.xmp\0\0"  # as libvips writes it
 _PNG_FIRST_CHUNKS = 8 + 25  # signature and IHDR
 _VP8X_HAS_XMP = 0x04
 _SEARCHED = 2**16  # the note is near the start (JPEG, PNG) or the end (WebP) of a file
@@ -38,7 +37,7 @@ def packet(stamp: Mapping[str, str]) -> bytes:
 
 def into_png(encoded: bytes, stamp: Mapping[str, str]) -> bytes:
     """Insert an iTXt chunk after the header (PNG specification, 11.3.4.5)."""
-    body = b"iTXt" + _PNG_KEYWORD + _PNG_PLAIN + packet(stamp)
+    body = _PNG_PLAIN + packet(stamp)
     chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
     return encoded[:_PNG_FIRST_CHUNKS] + chunk + encoded[_PNG_FIRST_CHUNKS:]
 
@@ -76,7 +75,7 @@ def read(url: str) -> Stamp | None:
 
 
 def _find(data: bytes) -> Stamp | None:
-    _, compressed, rest = data.partition(_PNG_KEYWORD + _PNG_COMPRESSED)
+    _, compressed, rest = data.partition(_PNG_COMPRESSED)
     if compressed:
         try:
             data = zlib.decompressobj().decompress(rest, _SEARCHED)
