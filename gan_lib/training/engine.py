@@ -40,15 +40,30 @@ class Engine:
         self._learning: tuple[str, ...] | None = None
 
     def step(self, rows: Batch) -> None:
-        """Learn from this rank's share of one batch: raw rows, already on the device."""
-        batch = self.recipe.prepare(rows, self.settings.seed)
-        parts = _split(batch, self.settings.micro_batch)
+        """Learn from this rank's share of one batch: raw rows, already on the device.
+
+        Raises:
+            UserError: the recipe reads a field that the rows do not have.
+        """
+        parts = _split(self._prepare(rows), self.settings.micro_batch)
         for phase in self.phases:
             if phase.due(self.clock):
                 self._turn(phase, parts)
         self._align_buffers()
         self.clock = self.clock.after(self.settings.batch_size)
         self.averages.update(self.clock.images, self.settings.batch_size)
+
+    def _prepare(self, rows: Batch) -> Batch:
+        tensors = {name: values for name, values in rows.items() if isinstance(values, Tensor)}
+        try:
+            return self.recipe.prepare(tensors, self.settings.seed)
+        except KeyError as error:
+            if error.args[0] in tensors:
+                raise
+            raise UserError(
+                f"The recipe reads the field {error}, and the dataset's fields of one shape are: "
+                f"{', '.join(sorted(tensors))}. Name the right one under recipe, e.g. recipe.picture."
+            ) from error
 
     def _turn(self, phase: Phase, parts: list[Batch]) -> None:
         """One phase: gradients of its loss over all micro-batches and ranks, then its optimisers' step."""
@@ -93,7 +108,7 @@ class Engine:
     @torch.no_grad()
     def _align_buffers(self) -> None:
         """Batch statistics differ between ranks; the running averages of them must not drift apart."""
-        self.group.average_([b for b in self.recipe.nets.buffers() if b.is_floating_point()])
+        self.group.average_([buffer for buffer in self.recipe.nets.buffers() if buffer.is_floating_point()])
 
     @contextmanager
     def averaged(self) -> Iterator[None]:

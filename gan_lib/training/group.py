@@ -38,6 +38,16 @@ class Group:
         for tensor, mean in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
             tensor.copy_(mean.view_as(tensor))
 
+    def spread(self, tensors: Iterable[Tensor]) -> float:
+        """The largest difference between ranks in any float of ``tensors``: 0 while they hold the same weights."""
+        if self.size == 1:
+            return 0.0
+        highest = torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
+        lowest = highest.clone()
+        dist.all_reduce(highest, op=dist.ReduceOp.MAX)
+        dist.all_reduce(lowest, op=dist.ReduceOp.MIN)
+        return float((highest - lowest).max())
+
     def rank_0_says(self, value: float, device: torch.device) -> float:
         """Rank 0's ``value``, on every rank."""
         if self.size == 1:

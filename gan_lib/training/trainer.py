@@ -151,6 +151,7 @@ class Training:
         if self._saved_at == engine.clock.images:
             return
         engine.meter.check(self._settings.training.bad_steps, engine.clock.images)
+        self._metrics["rank_drift"] = engine.group.spread(engine.recipe.nets.parameters())
         is_best = self._judge.is_best(self._measure()) if engine.group.rank == 0 else False
         state = {
             **engine.state_dict(),

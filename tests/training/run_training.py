@@ -5,6 +5,7 @@ run_training.py SETTINGS.json [RANK WORLD_SIZE MEETING_FILE]
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -20,7 +21,7 @@ def main(settings_file: str, rank: str = "0", world_size: str = "1", meeting: st
     settings = TrainSettings.model_validate_json(Path(settings_file).read_text())
     if int(world_size) > 1:
         dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=int(rank), world_size=int(world_size))
-    train(settings, int(rank), int(world_size), torch.device("cpu"), SilentTracker())
+    print(json.dumps(train(settings, int(rank), int(world_size), torch.device("cpu"), SilentTracker())))
     if dist.is_initialized():
         dist.destroy_process_group()
 

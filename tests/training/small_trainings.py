@@ -34,9 +34,9 @@ def publish(folder: Path, photo: str = "astronaut.png", rows: int = ROWS) -> str
     """Write a dataset of ``rows`` patches of one of scikit-image's photos; returns its URL."""
     picture = cv2.imread(os.path.join(os.path.dirname(skimage.__file__), "data", photo))
     places = np.random.default_rng(0).integers(0, min(picture.shape[:2]) - SIDE, (rows, 2))
-    schema = Schema("patches", (ScalarField("number", "int64"), PngField("image", (SIDE, SIDE, 3))))
+    schema = Schema("patches", (ScalarField("number", "int64"), PngField("picture", (SIDE, SIDE, 3))))
     encoded = [
-        schema.encode({"number": n, "image": np.ascontiguousarray(picture[y : y + SIDE, x : x + SIDE, ::-1])})
+        schema.encode({"number": n, "picture": np.ascontiguousarray(picture[y : y + SIDE, x : x + SIDE, ::-1])})
         for n, (y, x) in enumerate(places)
     ]
     folder.mkdir(parents=True, exist_ok=True)

@@ -173,6 +173,12 @@ def test_compiled_nets_train_and_save_under_their_own_names(recipe, patches, tmp
         torch.testing.assert_close(compiled[key], tensor, rtol=0, atol=1e-3)
 
 
+def test_a_field_that_the_dataset_lacks_is_named_with_those_it_has(patches, tmp_path, tracker):
+    settings = settings_of("srresnet", patches, tmp_path, recipe={"picture": "photo"})
+    with pytest.raises(UserError, match=r"'photo'.* number, picture, position"):
+        train(settings, 0, 1, CPU, tracker)
+
+
 def test_a_batch_that_ranks_cannot_share_is_refused(patches, tmp_path, tracker):
     with pytest.raises(UserError, match="batch_size = 4 cannot be shared by 3 ranks"):
         train(settings_of("srresnet", patches, tmp_path), 0, 3, CPU, tracker)
