@@ -65,11 +65,12 @@ def main(script: str, *arguments: str) -> None:
 
 
 def _report_of(rank: int, error: BaseException) -> Report:
-    told = "".join(_own_traceback(error).format()).rstrip()
+    request_error = str(error) if isinstance(error, UserError) else None
+    told = request_error or "".join(_own_traceback(error).format()).rstrip()
     print(told, file=sys.stderr)
     if _lost_a_peer(error):
         return Report(rank, "cut off", f"from another rank: {error}")
-    return Report(rank, "raised", told, request_error=str(error) if isinstance(error, UserError) else None)
+    return Report(rank, "raised", told, request_error)
 
 
 def _own_traceback(error: BaseException) -> traceback.TracebackException:
