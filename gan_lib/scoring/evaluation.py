@@ -1,12 +1,14 @@
 """How close translators come to the truth on pictures that training never saw, measured on the cluster.
 
-Each picture is made small, enlarged again by every model through the same UDF that scores a corpus, and compared. Not
-for choosing checkpoints while training runs, which :mod:`gan_lib.training` does on patches.
+Each picture is made small, enlarged again by every model through the pipeline that scores a corpus, and compared, all
+in one pass. Not for choosing checkpoints while training runs, which :mod:`gan_lib.training` does on patches.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,24 +18,42 @@ from pydantic import Field
 
 from gan_lib import storage
 from gan_lib.config import Settings
-from gan_lib.corpus.items import from_batch
+from gan_lib.corpus.items import Item, from_batch
 from gan_lib.corpus.sources.folder import FolderSource
 from gan_lib.corpus.sources.listing import Context
 from gan_lib.corpus.work import read_part
+from gan_lib.errors import UserError
 from gan_lib.metrics.fidelity import psnr, ssim
 from gan_lib.pictures import Limits, PictureRejected, Pixels, decode, encode_png
+from gan_lib.scoring.batch import counted
+from gan_lib.scoring.canvas import BlendingCanvas, MemoryCanvas
+from gan_lib.scoring.generator import Generator
+from gan_lib.scoring.model import Model, generator_in_worker
+from gan_lib.scoring.pipeline import Picture, Pipeline
+from gan_lib.scoring.settings import TilingSettings
 from gan_lib.scoring.sheet import busiest_detail
+from gan_lib.translator import DESCRIPTION
 
 if TYPE_CHECKING:
-    from pyspark.sql import Column, DataFrame, SparkSession
+    from pyspark.sql import SparkSession
 
 TRUTH = "truth"
 BICUBIC = "bicubic"
 
-_PREPARED = "name string, truth binary, low binary, reason string"
-_MEASURED = "name string, method string, psnr double, ssim double, reason string, detail binary"
-_TASKS = 32  # small enough for a folder of a hundred, many enough for some machines
-_SSIM_WINDOW = 11
+_COLUMNS = "name string, method string, psnr double, ssim double, reason string, detail binary"
+_SCHEMA = pa.schema(
+    [
+        ("name", pa.string()),
+        ("method", pa.string()),
+        ("psnr", pa.float64()),
+        ("ssim", pa.float64()),
+        ("reason", pa.string()),
+        ("detail", pa.binary()),
+    ]
+)
+_MOST_TASKS = 256
+_IN_MEMORY = TilingSettings(canvas_megabytes=1024)  # above any picture that the limits let through
+_SSIM_WINDOW = 11  # pixels; what is smaller cannot be compared
 
 
 class EvaluateSettings(Settings):
@@ -52,50 +72,45 @@ class EvaluateSettings(Settings):
     limits: Limits = Limits()
 
 
-def prepare(spark: SparkSession, settings: EvaluateSettings, scale: int, tasks: int = _TASKS) -> DataFrame:
-    """Rows of ``name, truth, low, reason``: each picture as PNG, cropped to a multiple of ``scale``, and made small.
+@dataclass(frozen=True)
+class Measured:
+    """One picture as one method sees it. ``method`` is a model's name, "bicubic" or "truth"."""
 
-    What cannot be decoded, or is too small to compare, has a reason and no pictures.
+    name: str
+    method: str
+    psnr: float | None = None
+    ssim: float | None = None
+    reason: str | None = None
+    """Why there are no figures; the truth itself has neither."""
+    detail: bytes | None = None
+    """PNG of the part with the most edges, for the pictures on the sheet."""
+
+
+def evaluate(spark: SparkSession, settings: EvaluateSettings, models: Mapping[str, Model]) -> list[Measured]:
+    """Measure bicubic and ``models`` on every picture; in order of the pictures' names.
 
     Raises:
-        UserError: there is no such folder.
+        UserError: there is no such folder, it is empty, or the models enlarge by different factors.
     """
-    listing = FolderSource(path=storage.absolute(settings.pictures)).listing(Context(spark, spool=""))
-    least = scale * -(-(_SSIM_WINDOW + 2 * settings.border) // scale)
-    limits = settings.limits
+    source = FolderSource(path=storage.absolute(settings.pictures))
+    frame = source.listing(Context(spark, spool="")).frame
+    names = sorted(row["name"] for row in frame.select("name").collect())
+    if not names:
+        raise UserError(f"The folder {settings.pictures} holds no files to judge by.")
+    scale = _common_scale(models)
+    shown = frozenset(names[: settings.sheet_rows])
 
-    def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            for item in from_batch(batch):
-                try:
-                    if item.problem is not None:
-                        raise PictureRejected("unreadable", item.problem)
-                    truth = _crop(decode(read_part(item.parts[0], limits.max_bytes), limits), scale, least)
-                    yield _row(_PREPARED_SCHEMA, item.name, encode_png(truth), encode_png(shrink(truth, scale)), None)
-                except PictureRejected as reject:
-                    yield _row(_PREPARED_SCHEMA, item.name, None, None, str(reject))
+    with counted(spark, len(names)) as count:
 
-    return listing.frame.repartition(tasks, "name").mapInArrow(run, _PREPARED)
+        def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            generators = {name: generator_in_worker(model, _IN_MEMORY) for name, model in models.items()}
+            for item in (item for batch in batches for item in from_batch(batch)):
+                measured = list(_measure(item, generators, scale, settings, with_details=item.name in shown))
+                count(1)
+                yield pa.RecordBatch.from_pylist([vars(one) for one in measured], schema=_SCHEMA)
 
-
-def measure(
-    prepared: DataFrame, models: Mapping[str, Callable[..., Column]], scale: int, border: int, shown: Sequence[str]
-) -> DataFrame:
-    """Rows of ``name, method, psnr, ssim, reason, detail`` for bicubic and each of ``models`` (see ``generator_udf``).
-
-    ``detail`` is a PNG of the busiest part of the pictures whose names are in ``shown``, under "truth" too.
-    """
-    for method, enlarge in models.items():
-        prepared = prepared.withColumn(method, enlarge("low"))
-    methods, names_shown = list(models), frozenset(shown)
-
-    def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            for row in batch.to_pylist():
-                for values in _compared(row, methods, scale, border, row["name"] in names_shown):
-                    yield _row(_MEASURED_SCHEMA, row["name"], *values)
-
-    return prepared.mapInArrow(run, _MEASURED)
+        rows = frame.repartition(min(len(names), _MOST_TASKS), "name").mapInArrow(run, _COLUMNS).collect()
+    return sorted((Measured(**row.asDict()) for row in rows), key=lambda one: one.name)
 
 
 def shrink(picture: Pixels, scale: int) -> Pixels:
@@ -103,73 +118,74 @@ def shrink(picture: Pixels, scale: int) -> Pixels:
     return _resized(picture, picture.shape[1] // scale, picture.shape[0] // scale)
 
 
-def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Means by method over the pictures that every method came through, and how many were rejected for what."""
-    failed = {row["name"] for row in rows if row["reason"] is not None}
-    measured = [row for row in rows if row["name"] not in failed and row["psnr"] is not None]
-    methods = list(dict.fromkeys(row["method"] for row in measured))
+def summarise(rows: Sequence[Measured]) -> dict[str, Any]:
+    """Means by method over the pictures that every method came through, and the reasons of the others."""
+    rejected = {row.name: row.reason for row in rows if row.reason is not None}
+    figures: dict[str, list[tuple[float, float]]] = {}
+    for row in rows:
+        if row.name not in rejected and row.psnr is not None and row.ssim is not None:
+            figures.setdefault(row.method, []).append((row.psnr, row.ssim))
     means = {
-        method: {
-            metric: float(np.mean([row[metric] for row in measured if row["method"] == method]))
-            for metric in ("psnr", "ssim")
-        }
-        for method in methods
+        method: dict(zip(("psnr", "ssim"), np.mean(values, axis=0).tolist(), strict=True))
+        for method, values in figures.items()
     }
-    return {
-        "pictures": len({row["name"] for row in measured}),
-        "rejected": {row["name"]: row["reason"] for row in rows if row["reason"] is not None},
-        "means": means,
-    }
+    return {"pictures": max(map(len, figures.values()), default=0), "rejected": rejected, "means": means}
 
 
-def _compared(
-    row: Mapping[str, Any], methods: Sequence[str], scale: int, border: int, shown: bool
-) -> Iterator[tuple[str, float | None, float | None, str | None, bytes | None]]:
-    """(method, psnr, ssim, reason, detail) of one picture."""
-    if row["reason"] is not None:
-        yield TRUTH, None, None, row["reason"], None
+def _common_scale(models: Mapping[str, Model]) -> int:
+    scales = {name: int(json.loads(model.files.value[DESCRIPTION])["scale"]) for name, model in models.items()}
+    if len(set(scales.values())) != 1:
+        raise UserError(f"The models enlarge by different factors and cannot share a sheet: {scales}.")
+    return next(iter(scales.values()))
+
+
+def _measure(
+    item: Item, generators: Mapping[str, Generator], scale: int, settings: EvaluateSettings, with_details: bool
+) -> Iterator[Measured]:
+    try:
+        truth = _cropped_truth(item, scale, settings)
+    except PictureRejected as reject:
+        yield Measured(item.name, TRUTH, reason=str(reject))
         return
-    truth, low = decode(row["truth"]), decode(row["low"])
-    where = busiest_detail(truth)
-    candidates: dict[str, Pixels] = {BICUBIC: _resized(low, truth.shape[1], truth.shape[0])}
-    for method in methods:
-        if row[method]["error"] is not None:
-            yield method, None, None, row[method]["error"], None
+    low = shrink(truth, scale)
+    bicubic = _resized(low, truth.shape[1], truth.shape[0])
+    where = busiest_detail(bicubic)  # of the edges that survive being made small: on the others no method differs
+
+    def detail(picture: Pixels) -> bytes | None:
+        return encode_png(np.ascontiguousarray(picture[where])) if with_details else None
+
+    yield Measured(item.name, TRUTH, detail=detail(truth))
+    for method, picture in _enlarged(low, bicubic, generators):
+        if picture.reason is not None:
+            yield Measured(item.name, method, reason=f"{picture.reason}: {picture.detail}")
         else:
-            candidates[method] = decode(row[method]["bytes"])
-    for method, picture in candidates.items():
-        detail = encode_png(np.ascontiguousarray(picture[where])) if shown else None
-        yield method, psnr(truth, picture, border), ssim(truth, picture, border), None, detail
-    if shown:
-        yield TRUTH, None, None, None, encode_png(np.ascontiguousarray(truth[where]))
+            figures = (psnr(truth, picture.result, settings.border), ssim(truth, picture.result, settings.border))
+            yield Measured(item.name, method, *figures, detail=detail(picture.result))
 
 
-def _crop(picture: Pixels, scale: int, least: int) -> Pixels:
+def _enlarged(low: Pixels, bicubic: Pixels, generators: Mapping[str, Generator]) -> Iterator[tuple[str, Picture]]:
+    """(method, picture), each with its pixels as ``result``, or with a reason."""
+    content = encode_png(low)
+    yield BICUBIC, Picture(key="", read=lambda: content, result=bicubic)
+    for name, generator in generators.items():
+        pipeline = Pipeline(generator, Limits(), _keep_pixels, threads=1)
+        yield name, next(pipeline.run([Picture(key="", read=lambda: content)]))
+
+
+def _keep_pixels(picture: Picture) -> None:
+    assert isinstance(picture.canvas, MemoryCanvas | BlendingCanvas)
+    picture.result = np.array(picture.canvas.pixels)
+
+
+def _cropped_truth(item: Item, scale: int, settings: EvaluateSettings) -> Pixels:
+    if item.problem is not None:
+        raise PictureRejected("unreadable", item.problem)
+    picture = decode(read_part(item.parts[0], settings.limits.max_bytes), settings.limits)
     height, width = (side // scale * scale for side in picture.shape[:2])
-    if min(height, width) < least:
-        raise PictureRejected("too-small", f"{picture.shape[1]}x{picture.shape[0]}; both sides must be {least} or more")
+    if min(height, width) < _SSIM_WINDOW + 2 * settings.border:
+        raise PictureRejected("too-small", f"{picture.shape[1]}x{picture.shape[0]} leaves nothing to compare")
     return np.ascontiguousarray(picture[:height, :width])
 
 
 def _resized(picture: Pixels, width: int, height: int) -> Pixels:
     return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC))
-
-
-_PREPARED_SCHEMA = pa.schema(
-    [("name", pa.string()), ("truth", pa.binary()), ("low", pa.binary()), ("reason", pa.string())]
-)
-_MEASURED_SCHEMA = pa.schema(
-    [
-        ("name", pa.string()),
-        ("method", pa.string()),
-        ("psnr", pa.float64()),
-        ("ssim", pa.float64()),
-        ("reason", pa.string()),
-        ("detail", pa.binary()),
-    ]
-)
-
-
-def _row(schema: pa.Schema, *values: Any) -> pa.RecordBatch:
-    arrays = [pa.array([value], type=field.type) for value, field in zip(values, schema, strict=True)]
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)
