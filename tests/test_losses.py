@@ -72,7 +72,9 @@ def test_penalties_stay_in_float32_under_autocast():
     critic = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 36, 1))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         real = torch.randn(2, 3, 8, 8)
-        penalty = losses.gradient_penalty(critic, real, real.bfloat16(), torch.rand(2)) + losses.r1_penalty(critic, real)
+        penalty = losses.gradient_penalty(critic, real, real.bfloat16(), torch.rand(2)) + losses.r1_penalty(
+            critic, real
+        )
     assert penalty.dtype == torch.float32
     penalty.backward()
 

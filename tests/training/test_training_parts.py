@@ -1,0 +1,247 @@
+"""The parts of the trainer by themselves: averages, gradients, schedules, seeds, meters, pictures, checkpoints."""
+
+from __future__ import annotations
+
+import math
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from gan_lib.errors import UserError
+from gan_lib.phase import Clock, Phase
+from gan_lib.training.averaging import Averages
+from gan_lib.training.checkpoint import Checkpoints, averaged_weights, read
+from gan_lib.training.feed import PairedFeed, TensorFeed
+from gan_lib.training.gradients import FlatGradient, tame
+from gan_lib.training.group import Group
+from gan_lib.training.judge import Judge
+from gan_lib.training.meter import Meter, TrainingDiverged
+from gan_lib.training.report import picture_grid
+from gan_lib.training.schedules import Constant, Cosine, Halving, Linear
+from gan_lib.training.seeds import derive_seed, seed_torch
+from gan_lib.training.settings import CheckpointSettings
+
+
+def one_weight(value: float) -> nn.ModuleDict:
+    net = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(net.weight, value)
+    return nn.ModuleDict({"net": net})
+
+
+def test_half_of_the_average_is_new_after_a_half_life():
+    nets = one_weight(0.0)
+    averages = Averages(nets, ["net"], half_life=100)
+    nn.init.constant_(nets["net"].weight, 1.0)
+    for step in range(10):
+        averages.update(images=1_000_000 + 10 * step, batch=10)
+    assert averages.state_dict()["net.weight"].item() == pytest.approx(0.5)
+
+
+def test_at_the_beginning_the_average_forgets_its_first_weights_sooner():
+    nets = one_weight(0.0)
+    averages = Averages(nets, ["net"], half_life=1e9)
+    nn.init.constant_(nets["net"].weight, 1.0)
+    for images in range(10, 1010, 10):
+        averages.update(images, batch=10)
+    assert averages.state_dict()["net.weight"].item() > 0.99
+
+
+def test_averages_cover_the_statistics_of_a_batch_norm():
+    nets = nn.ModuleDict({"net": nn.BatchNorm1d(2)})
+    averages = Averages(nets, ["net"], half_life=0)
+    nets["net"](torch.tensor([[1.0, 5.0], [3.0, 9.0]]))
+    averages.update(images=2, batch=2)
+    torch.testing.assert_close(averages.state_dict()["net.running_mean"], torch.tensor([0.2, 0.7]))
+    assert averages.state_dict()["net.num_batches_tracked"] == 1
+
+
+def test_nets_get_their_own_weights_back_to_the_bit_even_after_an_error():
+    nets = one_weight(0.1)
+    averages = Averages(nets, ["net"], half_life=100)
+    nn.init.constant_(nets["net"].weight, 0.3)
+    before = nets["net"].weight.detach().clone()
+    with pytest.raises(RuntimeError), averages.in_place():
+        assert nets["net"].weight.item() == pytest.approx(0.1)
+        raise RuntimeError
+    assert torch.equal(nets["net"].weight, before)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("bucket_bytes", [1, 200, 10**9])
+def test_a_flat_gradient_holds_what_autograd_computes(layout, bucket_bytes):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 2, 3)).to(memory_format=layout)
+    x = torch.randn(2, 3, 8, 8)
+    expected = torch.autograd.grad(net(x).square().sum(), list(net.parameters()))
+    gradient = FlatGradient(list(net.parameters()), Group(), bucket_bytes)
+    gradient.clear()
+    net(x).square().sum().backward()
+    for parameter, wanted in zip(net.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.grad, wanted)
+    assert gradient.flat.abs().sum() == pytest.approx(sum(g.abs().sum().item() for g in expected), rel=1e-5)
+
+
+def flat(*values: float) -> FlatGradient:
+    parameter = nn.Parameter(torch.zeros(len(values)))
+    gradient = FlatGradient([parameter], Group())
+    gradient.flat.copy_(torch.tensor(values))
+    return gradient
+
+
+def test_clipping_scales_all_nets_of_a_phase_to_one_norm():
+    first, second = flat(3.0), flat(4.0)
+    norm, bad = tame([first, second], clip_norm=1.0)
+    assert (norm.item(), bad.item()) == (5.0, 0.0)
+    torch.testing.assert_close(torch.cat([first.flat, second.flat]), torch.tensor([0.6, 0.8]))
+
+
+def test_a_small_gradient_is_not_clipped():
+    gradient = flat(0.3, 0.4)
+    tame([gradient], clip_norm=1.0)
+    torch.testing.assert_close(gradient.flat, torch.tensor([0.3, 0.4]))
+
+
+@pytest.mark.parametrize("bad_value", [math.nan, math.inf])
+def test_a_gradient_that_is_not_finite_becomes_zero_and_is_counted(bad_value):
+    healthy, sick = flat(1.0), flat(bad_value)
+    _, bad = tame([healthy, sick], clip_norm=1.0)
+    assert bad.item() == 1.0
+    assert healthy.flat.item() == sick.flat.item() == 0.0
+
+
+def test_schedules_meet_their_ends():
+    assert Constant().factor(99, 100) == 1
+    cosine = Cosine(kind="cosine", warm_up=10, final=0.1)
+    assert [cosine.factor(n, 110) for n in (0, 5, 10)] == [0, 0.5, 1]
+    assert cosine.factor(60, 110) == pytest.approx(0.55)
+    assert cosine.factor(110, 110) == pytest.approx(0.1)
+    linear = Linear(kind="linear", start=0.5)
+    assert [linear.factor(n, 100) for n in (0, 50, 75, 100)] == [1, 1, 0.5, 0]
+    halving = Halving(kind="halving", every=10)
+    assert [halving.factor(n, 100) for n in (0, 9, 10, 29)] == [1, 1, 0.5, 0.25]
+
+
+def test_seeds_differ_by_every_part_and_are_the_same_on_all_machines():
+    seeds = {
+        derive_seed(seed, step, phase, rank) for seed in (0, 1) for step in (0, 1) for phase in "ab" for rank in (0, 1)
+    }
+    assert len(seeds) == 16
+    assert derive_seed(0, "weights") == 7388263408636359099
+    seed_torch(1, "a")
+    first = torch.rand(3)
+    seed_torch(1, "a")
+    assert torch.equal(torch.rand(3), first)
+
+
+def test_a_phase_has_its_turn_in_every_nth_step_while_its_condition_holds():
+    phase = Phase("late", (), lambda batch, clock: (torch.zeros(()), {}), every=3, when=lambda clock: clock.images >= 8)
+    turns = [step for step in range(10) if phase.due(Clock(images=2 * step, step=step))]
+    assert turns == [6, 9]
+
+
+def test_a_meter_gives_means_since_the_last_reading():
+    meter = Meter()
+    meter.add("d", {"loss": torch.tensor(1.0)})
+    meter.add("d", {"loss": torch.tensor(3.0)})
+    assert meter.read(Group()) == {"d/loss": 2.0}
+    meter.add("d", {"loss": torch.tensor(7.0)})
+    assert meter.read(Group()) == {"d/loss": 7.0}
+    assert meter.read(Group()) == {}
+
+
+def test_a_meter_tells_which_phase_went_bad():
+    meter = Meter()
+    for _ in range(3):
+        meter.add("critic", {}, bad=torch.tensor(1.0))
+        meter.add("generator", {}, bad=torch.tensor(0.0))
+    meter.check(allowed=3, images=10)
+    with pytest.raises(TrainingDiverged, match=r"'critic' was not finite 3 times by image 10"):
+        meter.check(allowed=2, images=10)
+
+
+def test_a_grid_puts_pictures_row_by_row():
+    levels = torch.tensor([-1.0, 0.0, 1.0]).view(3, 1, 1, 1).expand(-1, 1, 2, 2)
+    grid = picture_grid(levels, columns=2)
+    assert grid.shape == (4, 4, 3)
+    assert grid.dtype == np.uint8
+    assert (grid[0, 0, 0], grid[0, 2, 0], grid[2, 0, 0], grid[2, 2, 0]) == (0, 128, 255, 255)
+
+
+def feed_of(count: int, batch: int, **place: int) -> TensorFeed:
+    return TensorFeed({"number": torch.arange(count)}, batch, seed=3, **place)
+
+
+def test_a_tensor_feed_gives_each_row_once_an_epoch_in_another_order_each():
+    batches = feed_of(12, 4).forever()
+    epochs = [torch.cat([next(batches)["number"] for _ in range(3)]).tolist() for _ in range(2)]
+    assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(12))
+    assert epochs[0] != epochs[1]
+
+
+def test_a_feed_taken_up_by_two_ranks_goes_on_where_one_stood():
+    one = feed_of(12, 4)
+    batches = one.forever()
+    next(batches)
+    ranks = [feed_of(12, 2, rank=rank, world_size=2) for rank in (0, 1)]
+    for rank in ranks:
+        rank.load_state_dict(one.state_dict())
+    together = torch.cat([next(rank.forever())["number"] for rank in ranks])
+    assert torch.equal(together, next(batches)["number"])
+
+
+def test_a_paired_feed_reads_both_in_orders_of_their_own_and_resumes_both():
+    paired = PairedFeed(feed_of(6, 2), feed_of(10, 2))
+    batches = paired.forever()
+    next(batches)
+    state = paired.state_dict()
+    expected = next(batches)
+    assert {"number", "partner_number", "position", "partner_position"} == set(expected)
+    again = PairedFeed(feed_of(6, 2), feed_of(10, 2))
+    again.load_state_dict(state)
+    found = next(again.forever())
+    assert all(torch.equal(found[key], expected[key]) for key in expected)
+
+
+def test_a_hostile_checkpoint_runs_no_code(tmp_path):
+    class Hostile:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "owned"), "w"))
+
+    (tmp_path / "images-000000000001.pt").write_bytes(pickle.dumps({"nets": Hostile()}))
+    with pytest.raises(UserError, match="cannot be read as a checkpoint"):
+        read(str(tmp_path / "images-000000000001.pt"))
+    assert not (tmp_path / "owned").exists()
+
+
+def test_there_is_a_sentence_for_a_start_from_nothing(tmp_path):
+    with pytest.raises(UserError, match="There is no checkpoint"):
+        averaged_weights(str(tmp_path / "missing"))
+    with pytest.raises(UserError, match="train there first"):
+        averaged_weights(str(tmp_path))
+
+
+def test_the_best_checkpoint_outlives_the_newest(tmp_path):
+    kept = Checkpoints(str(tmp_path), keep=1)
+    for images, best in ((1, False), (2, True), (3, False)):
+        kept.save({"nets": {}, "averages": {"n": torch.tensor(images)}}, images, best)
+    assert kept.images() == [3]
+    assert averaged_weights(str(tmp_path))["n"] == 2
+
+
+def test_a_judge_gives_up_after_as_many_misses_as_its_patience():
+    judge = Judge(CheckpointSettings(folder="x", best="psnr", patience=2))
+    verdicts = [judge.is_best({"validation/psnr": value}) for value in (1.0, 2.0, 1.5, 2.0)]
+    assert verdicts == [True, True, False, False]
+    assert judge.gives_up
+    later = Judge(CheckpointSettings(folder="x", best="psnr", patience=2))
+    later.load_state_dict(judge.state_dict())
+    assert later.gives_up and not later.is_best({"validation/psnr": 1.9})
+
+
+def test_a_measure_that_the_recipe_does_not_take_is_named():
+    judge = Judge(CheckpointSettings(folder="x", best="fid"))
+    with pytest.raises(UserError, match=r"checkpoint.best = fid .* which measures: psnr"):
+        judge.is_best({"validation/psnr": 1.0})
