@@ -1,7 +1,7 @@
 """The account of every sample: what became of it and why. Nothing that was listed is missing here.
 
-Accounts are Parquet, one file a task while a run works, one file a run in the published version. Later runs find in them
-what has been read already.
+Accounts are Parquet, one file a task while a run works, one file a run in the published version. Later runs find in
+them what has been read already.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Account:
     content: bytes | None = None
     """hash of the bytes, where they could be read"""
     looks: bytes | None = None
-    """perceptual hash of the first picture, where near duplicates are sought"""
+    """perceptual hashes of the last picture, where near duplicates are sought"""
     height: int = 0
     width: int = 0
     split: str = ""

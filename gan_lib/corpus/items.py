@@ -5,6 +5,7 @@ Whatever the corpus is (folders, tar shards, a table, idx files), a source bring
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -17,12 +18,12 @@ UNKNOWN = -1
 """Length of a part that reaches to the end of its file, where the listing did not tell the file's size."""
 
 COLUMNS = (
-    "name string, parts array<struct<url: string, offset: bigint, length: bigint, header: binary>>, "
+    "name string, parts array<struct<url: string, offset: bigint, length: bigint>>, "
     "fields string, stamp string, problem string"
 )
 """The columns of a source's DataFrame, as Spark's ``mapInArrow`` wants them."""
 
-_PART_TYPE = pa.struct([("url", pa.string()), ("offset", pa.int64()), ("length", pa.int64()), ("header", pa.binary())])
+_PART_TYPE = pa.struct([("url", pa.string()), ("offset", pa.int64()), ("length", pa.int64())])
 ARROW_SCHEMA = pa.schema(
     [
         ("name", pa.string()),
@@ -33,19 +34,18 @@ ARROW_SCHEMA = pa.schema(
     ]
 )
 
-# What a file costs beside its bytes (opening, decoding a header), in bytes of a large file; spreads tiny files evenly.
-_COST_OF_A_FILE = 32 * 1024
+# What a sample costs beside its bytes (opening, decoding a header), in bytes of a large file; spreads tiny files evenly.
+_COST_OF_A_SAMPLE = 32 * 1024
 _GUESSED_LENGTH = 256 * 1024
 
 
 @dataclass(frozen=True)
 class Part:
-    """The bytes of one picture: ``length`` from ``offset`` of the file ``url``, after ``header`` if there is one."""
+    """The bytes of one picture: ``length`` of them from ``offset`` of the file ``url``."""
 
     url: str
     offset: int = 0
     length: int = UNKNOWN
-    header: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,23 @@ class Item:
     problem: str | None = None
     """why there is nothing to read, found while listing; the sample becomes a reject"""
 
+    def with_fields(self, fields: Mapping[str, Any]) -> Item:
+        """The same sample with these values beside its pictures."""
+        return dataclasses.replace(self, fields=json.dumps(fields))
+
+    def with_problem(self, problem: str) -> Item:
+        """The same sample, to be rejected for ``problem`` ("slug: detail") unless it has a problem already."""
+        return dataclasses.replace(self, problem=self.problem or problem)
+
+    def renamed(self, name: str) -> Item:
+        """The same sample under another name."""
+        return dataclasses.replace(self, name=name)
+
     @property
     def cost(self) -> int:
         """What reading and decoding the sample costs, in bytes."""
-        return sum(_COST_OF_A_FILE + (p.length if p.length >= 0 else _GUESSED_LENGTH) for p in self.parts)
+        lengths = (part.length if part.length >= 0 else _GUESSED_LENGTH for part in self.parts)
+        return _COST_OF_A_SAMPLE + sum(lengths)
 
     @property
     def values(self) -> Mapping[str, Any]:

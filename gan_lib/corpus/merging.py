@@ -1,7 +1,7 @@
 """Puts staged patches into the dataset's files, in the order of their keys: the second half of the shuffle.
 
-A file of a split holds an equal range of keys, so all of a split's files have about the same size. What is in them depends
-on the pictures, the configuration and the seed; not on tasks, attempts, machines or the order of a listing.
+A file of a split holds an equal range of keys, so all of a split's files have about the same size. What is in them
+depends on the pictures, the configuration and the seed; not on tasks, attempts, machines or the order of a listing.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -58,7 +59,7 @@ def merge(
     dropped: pa.Array,
     folder: str,
 ) -> list[DataFile]:
-    """Write ``outputs`` below ``folder``; files that a killed run has finished are kept. Files without rows are left out.
+    """Write ``outputs`` below ``folder``; what a killed run has finished is kept. Files without rows are not named.
 
     Args:
         spark: the session.
@@ -103,7 +104,7 @@ def _write_parquet(rows: pa.Table, row_group_rows: int, url: str) -> None:
     # Patches are compressed already, and each is unlike all others: dictionaries and statistics would only cost.
     options = {"compression": "none", "use_dictionary": False, "write_statistics": False}
     with pq.ParquetWriter(sink, rows.schema, **options) as writer:
-        for start, end in zip(edges, edges[1:], strict=False):
+        for start, end in pairwise(edges):
             writer.write_table(rows.slice(start, end - start), row_group_size=end - start)
     storage.write_atomic(url, sink.getvalue())
 

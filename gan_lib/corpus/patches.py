@@ -175,7 +175,7 @@ class Filters(Settings):
     min_contrast: float | None = Field(default=None, ge=0)
     """standard deviation of the luma, in levels of 0 to 255; below it a patch is flat (sky, walls, borders)"""
     min_sharpness: float | None = Field(default=None, ge=0)
-    """variance of the luma's Laplacian (Pertuz et al. 2013, LAPV); below it a patch is blurred. Typical photos: 100 up"""
+    """variance of the luma's Laplacian (Pertuz et al. 2013, LAPV); below it a patch is blurred. Sharp photos: 100 up"""
 
     def objection(self, patch: Pixels) -> str | None:
         """``flat`` or ``blurred``, or None for a patch to keep."""
@@ -195,8 +195,8 @@ def cut_alike(pictures: list[Pixels], cut: Cutting, filters: Filters, rng: np.ra
     The filters judge the last picture of a sample: in a pair that is the target, the one to be learned.
 
     Raises:
-        PictureRejected: ``too-small``; ``sizes-differ`` when the pictures are not alike; ``flat`` or ``blurred`` when the
-            filters leave no patch.
+        PictureRejected: ``too-small``; ``sizes-differ`` when the pictures are not alike; ``flat`` or ``blurred`` when
+            the filters leave no patch.
     """
     sizes = {picture.shape[:2] for picture in pictures}
     if len(sizes) > 1:

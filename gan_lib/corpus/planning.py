@@ -1,7 +1,7 @@
 """Cuts a listed corpus into tasks of equal cost, and leaves out what an earlier version has read.
 
-The listing is written to files where it is made, in Spark tasks; the driver sees one line for each grain of about 4 MiB of
-source bytes and never a sample's name. A million files of 100 kB are 25,000 such lines.
+The listing is written to files where it is made, in Spark tasks; the driver sees one line for each grain of about 4 MiB
+of source bytes and never a sample's name. A million files of 100 kB are 25,000 such lines.
 """
 
 from __future__ import annotations

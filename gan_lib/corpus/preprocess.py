@@ -173,9 +173,9 @@ class _Run:
 
     def _copies(self, done: list[str]) -> dict[int, str]:
         """item -> name of the sample that stays in its place."""
-        known = _written(self._known_accounts())
-        copies = duplicates.exact_copies(_written(done), known)
-        return dict(zip(copies["item"].to_pylist(), copies["kept"].to_pylist(), strict=True))
+        return duplicates.find_copies(
+            _written(done), _written(self._known_accounts()), near=self.settings.duplicates.near
+        )
 
     def _known_accounts(self) -> list[str]:
         return list(accounts.of_version(self._base_folder)) if self.base else []
@@ -235,7 +235,7 @@ def _run_name(settings: PreprocessSettings, plan: Plan, version: int) -> str:
 
 
 def _written(urls: list[str]) -> pa.Table:
-    """Columns of the samples that became patches: what copies are sought among. About 150 bytes a sample."""
+    """Columns of the samples that became patches: what copies are sought among. About 250 bytes a sample."""
     columns = [*duplicates.COLUMNS, "status"]
     empty = accounts.ARROW_SCHEMA.empty_table().select(columns)
     tables = [table.filter(pc.equal(table["status"], WRITTEN)) for table in (accounts.read(u, columns) for u in urls)]

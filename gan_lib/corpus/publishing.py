@@ -80,7 +80,7 @@ def take_over(old_folder: str, new_folder: str, paths: Iterable[str]) -> None:
 
 
 def write_metadata(version_folder: str, schema: Schema, files: Mapping[str, list[DataFile]]) -> None:
-    """Write what stock Petastorm opens each split by. Comes after the split's files, so nothing partial can be opened."""
+    """Write what stock Petastorm opens each split by; after the split's files, so that nothing partial is opened."""
     for split, parts in files.items():
         groups = {part.path.removeprefix(f"{split}/"): len(part.row_groups) for part in parts}
         write_common_metadata(storage.join(version_folder, split), schema, groups)

@@ -86,8 +86,8 @@ class Work(Settings):
     task_bytes: int = Field(default=64 * MEBIBYTE, gt=0)
     """source bytes that one task reads"""
     threads: int = Field(default=2, gt=0)
-    """pictures that a task works on at once. A task holds at most ``threads`` times the memory that ``limits`` admit for
-    one picture, and 64 MiB of finished patches"""
+    """pictures that a task works on at once. A task holds at most ``threads`` times the memory that ``limits`` admit
+    for one picture, and 64 MiB of finished patches"""
 
 
 class PreprocessSettings(Settings):

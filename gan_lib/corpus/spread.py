@@ -1,4 +1,4 @@
-"""Hands a list of pieces of work to Spark, one task each. Uses the DataFrame API only, so it runs on Spark Connect too."""
+"""Hands a list of pieces of work to Spark, one task each, by the DataFrame API alone: it runs on Spark Connect too."""
 
 from __future__ import annotations
 

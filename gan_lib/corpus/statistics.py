@@ -61,7 +61,7 @@ class Statistics:
 
     @property
     def numbers(self) -> dict[str, Any]:
-        """Patches, mean and deviation of each channel over all patches (0 to 255), histograms of the pictures' sides."""
+        """Patches, their channels' mean and deviation (levels of 0 to 255), histograms of the pictures' sides."""
         pixels = max(1, self._sums[6])
         means = [float(self._sums[c] / pixels) for c in range(3)]
         deviations = [max(0.0, float(self._sums[3 + c] / pixels) - means[c] ** 2) ** 0.5 for c in range(3)]

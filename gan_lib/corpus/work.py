@@ -1,7 +1,7 @@
 """One task: samples -> encoded patches and an account of each sample. No Spark in here; it runs in an executor.
 
-Bytes are read once. Whatever is wrong with a sample becomes its account's reason; an exception out of here is a bug or a
-broken machine, never a bad picture.
+Bytes are read once. Whatever is wrong with a sample becomes its account's reason; an exception out of here is a bug or
+a broken machine, never a bad picture.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def _rows(workshop: Workshop, item: Item, account: Account) -> list[PatchRow]:
     pictures = [decode(content, settings.limits) for content in contents]
     account.height, account.width = pictures[0].shape[:2]
     if settings.duplicates.near:
-        account.looks = looks.perceptual_hash(pictures[0])
+        account.looks = looks.perceptual_hashes(pictures[-1])
     pictures = [resized(picture, settings.resize) for picture in pictures]
     seed = int.from_bytes(account.content, "little")
     patches = cut_alike(pictures, settings.patches, settings.filters, np.random.default_rng((settings.seed, seed)))
@@ -102,7 +102,7 @@ def _rows(workshop: Workshop, item: Item, account: Account) -> list[PatchRow]:
 
 
 def read_part(part: Part, max_bytes: int) -> bytes:
-    """The bytes of one part, header included; no more than ``max_bytes + 1`` are read, which is enough to see the excess.
+    """The bytes of one part; at most ``max_bytes + 1`` are read, enough to see the excess.
 
     Raises:
         PictureRejected: ``too-many-bytes`` when the listing says so already; ``unreadable`` when the store refuses.
@@ -112,10 +112,9 @@ def read_part(part: Part, max_bytes: int) -> bytes:
     try:
         fs, path = storage.open_store(part.url)
         end = part.offset + (part.length if part.length >= 0 else max_bytes + 1)
-        content = fs.cat_file(path, start=part.offset, end=end)
+        return bytes(fs.cat_file(path, start=part.offset, end=end))
     except Exception as error:  # each store has its own exceptions; all of them mean that this sample cannot be had
         raise PictureRejected("unreadable", f"{type(error).__name__}: {error}") from None
-    return (part.header or b"") + content
 
 
 def content_hash(contents: list[bytes]) -> bytes:

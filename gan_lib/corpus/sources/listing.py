@@ -16,8 +16,9 @@ from gan_lib.errors import UserError
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-# Enough tasks for a large cluster to list at once, few enough for the driver to find that many folders quickly.
-_FOLDERS_WANTED = 256
+# Enough folders for a large cluster to list at once, few enough for the driver to find quickly.
+_FOLDERS_WANTED = 512
+_LEAST_FOLDERS_A_TASK = 8
 
 
 class SourceError(UserError):
@@ -80,19 +81,26 @@ def require_folder(url: str) -> str:
 def branches(url: str) -> list[Branch]:
     """Cut a tree of folders into parts that tasks list side by side.
 
-    Walks down from ``url``, breadth first, only until there are enough folders to share; the driver never sees the files.
+    Walks down from ``url``, breadth first, only until there are enough folders to share.
     """
     waiting = deque([url])
     opened: list[Branch] = []
     while waiting and len(waiting) + len(opened) < _FOLDERS_WANTED:
         folder = waiting.popleft()
         opened.append(Branch(folder, whole=False))
-        waiting.extend(_subfolders(folder))
+        waiting.extend(subfolders(folder))
     return opened + [Branch(folder, whole=True) for folder in waiting]
 
 
+def shares(url: str) -> list[list[Branch]]:
+    """The branches of a tree, dealt to tasks."""
+    all_branches = branches(url)
+    tasks = -(-len(all_branches) // _LEAST_FOLDERS_A_TASK)
+    return [all_branches[task::tasks] for task in range(tasks)]
+
+
 def files_of(branch: Branch) -> Iterator[Entry]:
-    """The files of a branch, in no particular order. Names that begin with a dot, and linked folders, are passed over."""
+    """The files of a branch, in no order. Names that begin with a dot, and linked folders, are passed over."""
     waiting = [branch.url]
     while waiting:
         for entry in _entries(waiting.pop()):
@@ -102,7 +110,8 @@ def files_of(branch: Branch) -> Iterator[Entry]:
                 waiting.append(entry)
 
 
-def _subfolders(url: str) -> list[str]:
+def subfolders(url: str) -> list[str]:
+    """The folders directly below a folder, sorted."""
     return sorted(entry for entry in _entries(url) if isinstance(entry, str))
 
 
