@@ -35,7 +35,7 @@ def main() -> None:
     spark = spark_session("score")
     config_text = Path(arguments.config).read_text(encoding="utf-8")
     with tracking.run(job.tracking, "score", settings.model_dump(), config_text) as run:
-        model = fetch(spark, settings.model, job.tracking)
+        model = fetch(spark, settings.model, job.tracking, settings.trusted_nets)
         run.set_tags({"gan_lib.model": model.uri, "gan_lib.model_run": model.run_id or ""})
         score_input = score_new if settings.incremental.enabled else score
         summary = score_input(spark, model, settings, run.id)

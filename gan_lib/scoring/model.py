@@ -44,6 +44,8 @@ class Model:
     run_id: str | None
     digest: str
     """SHA-256 of the files."""
+    trusted: tuple[str, ...]
+    """Packages that its net may come from."""
     files: Any
     """Has ``value``: file name -> bytes. A Spark broadcast or :class:`Plain`."""
 
@@ -53,8 +55,15 @@ class Model:
         return f"models:/{self.name}/{self.version}"
 
 
-def fetch(spark: SparkSession, uri: str, settings: TrackingSettings | None = None) -> Model:
+def fetch(
+    spark: SparkSession,
+    uri: str,
+    settings: TrackingSettings | None = None,
+    trusted: tuple[str, ...] = ("gan_lib.nets",),
+) -> Model:
     """Download the model behind ``models:/NAME@ALIAS`` and make it ready to travel.
+
+    ``trusted`` lists the packages that its net may come from; the workers must have them too.
 
     Raises:
         UserError: no such model, or it is no translator.
@@ -62,16 +71,16 @@ def fetch(spark: SparkSession, uri: str, settings: TrackingSettings | None = Non
     found = tracking.resolve(uri, settings)
     with tempfile.TemporaryDirectory(prefix="gan_lib-model-") as scratch:
         folder = tracking.download_model(f"models:/{found.name}/{found.version}", settings, scratch)
-        Translator.load(folder)  # a model that does not load must stop the job here, before Spark starts on it
+        Translator.load(folder, trusted)  # a model that does not load must stop the job here, before Spark starts on it
         files = {name: (Path(folder) / name).read_bytes() for name in (WEIGHTS, DESCRIPTION)}
     digest = hashlib.sha256(b"".join(files[name] for name in sorted(files))).hexdigest()
-    return Model(found.name, found.version, found.run_id, digest, _shared(spark, files))
+    return Model(found.name, found.version, found.run_id, digest, trusted, _shared(spark, files))
 
 
 def generator_in_worker(model: Model, tiling: TilingSettings) -> Generator:
     """The generator of this Python worker, loaded by its first task, on the device that Spark gave to this task."""
     _set_threads()
-    return _generator(_unpacked(model), tiling, device_of_task())
+    return _generator(_unpacked(model), model.trusted, tiling, device_of_task())
 
 
 def device_of_task() -> torch.device:
@@ -88,8 +97,8 @@ def device_of_task() -> torch.device:
 
 
 @lru_cache(maxsize=2)  # a worker lives through many jobs, and holds the models of the last ones
-def _generator(folder: str, tiling: TilingSettings, device: torch.device) -> Generator:
-    return Generator(Translator.load(folder), device, tiling)
+def _generator(folder: str, trusted: tuple[str, ...], tiling: TilingSettings, device: torch.device) -> Generator:
+    return Generator(Translator.load(folder, trusted), device, tiling)
 
 
 def _set_threads() -> None:

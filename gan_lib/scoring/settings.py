@@ -75,6 +75,8 @@ class ScoreSettings(Settings):
 
     model: str
     """``models:/NAME@ALIAS`` or ``models:/NAME/VERSION``."""
+    trusted_nets: tuple[str, ...] = ("gan_lib.nets",)
+    """Packages that the model's net may come from; add your own where you trained a net of yours."""
     input: InputSettings
     output: OutputSettings
     tiling: TilingSettings = TilingSettings()

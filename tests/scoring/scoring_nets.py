@@ -1,0 +1,95 @@
+"""Small translators of every kind that scoring must know: exact, strided, global; their weights never change."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from gan_lib.nets.srresnet import SRResNet
+from gan_lib.translator import Architecture, Translator, receptive_halo
+
+TRUSTED = ("gan_lib.nets", __name__)
+
+
+class StridedNet(nn.Module):
+    """Down by 4 and up again, x1, as translation nets are, without the norm that would make them global."""
+
+    def __init__(self, channels: int = 8) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, channels, 3, stride=2, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(channels, channels, 3, stride=2, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.ConvTranspose2d(channels, channels, 4, stride=2, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.ConvTranspose2d(channels, 3, 4, stride=2, padding=1),
+        )
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return self.layers(pictures)
+
+
+class LateUpsampler(nn.Module):
+    """x4 with batch norm and two shuffles, the generator that SRGAN's paper draws."""
+
+    def __init__(self, channels: int = 8) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, channels, 9, padding=4),
+            nn.PReLU(),
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.BatchNorm2d(channels),
+            nn.Conv2d(channels, 4 * channels, 3, padding=1),
+            nn.PixelShuffle(2),
+            nn.PReLU(),
+            nn.Conv2d(channels, 4 * channels, 3, padding=1),
+            nn.PixelShuffle(2),
+            nn.Conv2d(channels, 3, 9, padding=4),
+        )
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return self.layers(pictures)
+
+
+class InstanceNormNet(nn.Module):
+    """x1; every output pixel depends on the mean of the whole picture."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, 8, 3, padding=1), nn.InstanceNorm2d(8), nn.ReLU(), nn.Conv2d(8, 3, 3, padding=1)
+        )
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return self.layers(pictures)
+
+
+def translator_of(net_class: type[nn.Module], scale: int, multiple: int = 1, **arguments: int) -> Translator:
+    """A translator with weights drawn so that all layers matter and results stay in the range, as trained ones do."""
+    architecture = Architecture.of(net_class, **arguments)
+    generator = torch.Generator().manual_seed(1)
+    net = architecture.build(TRUSTED).eval().requires_grad_(False)
+    for name, value in net.state_dict().items():
+        if name.endswith("running_var") or not value.is_floating_point():
+            continue
+        fan_in = value[0].numel() if value.dim() > 1 else 25
+        value.copy_(torch.randn(value.shape, generator=generator) * 0.5 / fan_in**0.5)
+    return Translator(net, scale, multiple, receptive_halo(net, multiple), (-1.0, 1.0), architecture)
+
+
+def enlarger() -> Translator:
+    """The net of our own recipe, small: x4, halo of 6."""
+    return translator_of(SRResNet, scale=4, channels=8, blocks=2)
+
+
+EXACT = {
+    "SRResNet": enlarger,
+    "an upsampler with batch norm": lambda: translator_of(LateUpsampler, scale=4),
+    "a strided net": lambda: translator_of(StridedNet, scale=1, multiple=4),
+}
+
+
+def whole_picture_net() -> Translator:
+    """A translator that cannot be tiled exactly."""
+    return translator_of(InstanceNormNet, scale=1)

@@ -1,0 +1,126 @@
+"""Tiles put together are the whole picture's result, for every net that has a halo and any size of picture and tile."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import skimage
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scoring_nets import EXACT
+
+from gan_lib.errors import UserError
+from gan_lib.scoring.tiling import Window, plan, split, whole
+from gan_lib.translator import Translator
+
+Cut = tuple[int, int, int, int, int]  # height, width, area, halo, multiple
+sizes = st.integers(1, 300)
+
+
+@st.composite
+def cuts(draw: st.DrawFn) -> Cut:
+    """What plan() takes."""
+    multiple = draw(st.sampled_from([1, 2, 4, 8, 32]))
+    height, width = (-(-draw(sizes) // multiple) * multiple for _ in range(2))
+    halo = draw(st.integers(0, 40)) // multiple * multiple
+    return height, width, draw(st.integers(1, 200)) ** 2, halo, multiple
+
+
+def assert_exact(windows: list[Window], height: int, width: int, halo: int, multiple: int) -> None:
+    for window in windows:
+        for span, length in zip(window, (height, width), strict=True):
+            assert 0 <= span.start <= span.first < span.last <= span.stop <= length
+            assert span.start % multiple == 0 and span.length % multiple == 0
+            assert span.start == 0 or span.first - span.start >= halo
+            assert span.stop == length or span.stop - span.last >= halo
+
+
+@given(cuts())
+@settings(max_examples=400, deadline=None)
+def test_cores_cover_each_pixel_once_a_halo_away_from_every_cut(cut: Cut) -> None:
+    height, width, area, halo, multiple = cut
+    windows = plan(height, width, area, halo, multiple)
+    assert_exact(windows, height, width, halo, multiple)
+    assert len({window.shape for window in windows}) == 1
+    covered = np.zeros((height, width), int)
+    for rows, columns in windows:
+        covered[rows.first : rows.last, columns.first : columns.last] += 1
+    assert (covered == 1).all()
+
+
+@given(cuts())
+@settings(max_examples=200, deadline=None)
+def test_a_window_is_no_larger_than_asked_unless_the_halo_forbids(cut: Cut) -> None:
+    height, width, area, halo, multiple = cut
+    side = 4 * halo + 2 * multiple
+    smallest = min(height, 2 * side) * min(width, 2 * side)
+    assert plan(height, width, area, halo, multiple)[0].area <= max(area, smallest)
+
+
+def test_a_picture_that_fits_is_not_cut() -> None:
+    assert plan(481, 321, 512 * 512, 14, 1) == [whole(481, 321)]
+    assert plan(2000, 100, 512 * 512, 14, 1) == [whole(2000, 100)]
+
+
+def test_halos_cost_less_than_a_fifth_of_a_large_picture() -> None:
+    windows = plan(8000, 12000, 512 * 512, 14, 1)
+    assert sum(window.area for window in windows) < 1.2 * 8000 * 12000
+
+
+@given(cuts(), st.data())
+@settings(max_examples=200, deadline=None)
+def test_a_window_that_is_split_keeps_its_core_and_its_halo(
+    cut: tuple[int, int, int, int, int], data: st.DataObject
+) -> None:
+    height, width, area, halo, multiple = cut
+    window = data.draw(st.sampled_from(plan(height, width, area, halo, multiple)))
+    try:
+        parts = split(window, halo, multiple, height, width)
+    except UserError:
+        return
+    assert_exact(parts, height, width, halo, multiple)
+    assert all(part.area < window.area for part in parts)
+    core = np.zeros((height, width), int)
+    for rows, columns in parts:
+        core[rows.first : rows.last, columns.first : columns.last] += 1
+    core[window.rows.first : window.rows.last, window.columns.first : window.columns.last] -= 1
+    assert not core.any()
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_the_tiled_result_is_the_whole_pictures(name: str) -> None:
+    translator = EXACT[name]()
+    assert translator.halo is not None and translator.halo > 0
+    random = np.random.default_rng(5)
+    wrong_levels = levels = 0
+    photo = torch.from_numpy(skimage.data.astronaut()).permute(2, 0, 1)[None]
+    for _ in range(6):
+        height, width = (int(side) * translator.multiple for side in random.integers(40, 140, 2) // translator.multiple)
+        top, left = random.integers(0, 300, 2)
+        picture = translator.to_values(photo[..., top : top + height, left : left + width])
+        with torch.inference_mode():
+            expected = translator.net(picture)
+            found = tiled(translator, picture, area=int(random.integers(16, 100)) ** 2)
+        assert (found - expected).abs().max() <= 1e-5 * expected.std().clamp(min=1)
+        difference = translator.to_pictures(found).int() - translator.to_pictures(expected).int()
+        assert difference.abs().max() <= 1
+        wrong_levels, levels = wrong_levels + int(difference.count_nonzero()), levels + difference.numel()
+    assert wrong_levels <= levels / 100_000
+
+
+def tiled(translator: Translator, picture: torch.Tensor, area: int) -> torch.Tensor:
+    height, width = picture.shape[-2:]
+    scale = translator.scale
+    assert translator.halo is not None
+    windows = plan(height, width, area, translator.halo, translator.multiple)
+    assert len(windows) > 1 or height * width <= area or min(height, width) < 4 * translator.halo + 2
+    canvas = torch.full((1, 3, height * scale, width * scale), float("nan"))
+    for rows, columns in windows:
+        result = translator.net(picture[..., rows.start : rows.stop, columns.start : columns.stop])
+        inside = [
+            slice((span.first - span.start) * scale, (span.last - span.start) * scale) for span in (rows, columns)
+        ]
+        outside = [slice(span.first * scale, span.last * scale) for span in (rows, columns)]
+        canvas[..., outside[0], outside[1]] = result[..., inside[0], inside[1]]
+    return canvas
