@@ -35,6 +35,8 @@ class RowGroup:
     number: int
     """within the file"""
     rows: int
+    bytes: int
+    """of all its columns, in memory; for a published dataset its share of the file, which is not compressed"""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,11 @@ class Dataset:
     def sizes(self) -> np.ndarray:
         """(row groups,) rows in each, in storage order."""
         return np.array([group.rows for group in self.row_groups], np.int64)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one decoded row, as far as its fields have fixed shapes."""
+        return sum(field.row_dtype.itemsize for field in self.schema if field.fixed)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -115,7 +122,7 @@ def _open_version(url: str, split: str) -> Dataset:
     if split not in manifest.splits:
         raise DatasetError(f"{url} has no split {split}; it has {', '.join(sorted(manifest.splits))}.")
     row_groups = tuple(
-        RowGroup(storage.join(url, file.path), number, rows)
+        RowGroup(storage.join(url, file.path), number, rows, file.bytes * rows // file.rows)
         for file in manifest.splits[split].files
         for number, rows in enumerate(file.row_groups)
     )
@@ -148,5 +155,5 @@ def _row_groups_of(url: str) -> list[RowGroup]:
             footer = pq.read_metadata(file)
     except (pa.ArrowInvalid, OSError) as error:
         raise DatasetError(f"{url} is no Parquet file that can be read: {error}.") from None
-    sizes = [footer.row_group(number).num_rows for number in range(footer.num_row_groups)]
-    return [RowGroup(url, number, rows) for number, rows in enumerate(sizes) if rows]
+    groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
+    return [RowGroup(url, n, group.num_rows, group.total_byte_size) for n, group in enumerate(groups) if group.num_rows]

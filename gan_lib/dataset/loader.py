@@ -6,23 +6,36 @@ threads and no worker processes, that every rank gets equally many batches, and 
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
 
+from gan_lib.dataset.agreement import agreement
+from gan_lib.dataset.cache import DecodedCache, StoredCache
 from gan_lib.dataset.catalog import Dataset
-from gan_lib.dataset.pipeline import Pipeline, Step
+from gan_lib.dataset.columns import RowGroupTable
+from gan_lib.dataset.decoding import BatchDecoder, BatchMemory, Step
+from gan_lib.dataset.delivery import Batch, Delivery
+from gan_lib.dataset.pipeline import Pipeline
 from gan_lib.dataset.plan import EpochOrder, Plan
-from gan_lib.dataset.reading import Reading
-from gan_lib.dataset.schema import DatasetError, PictureField
+from gan_lib.dataset.reading import ReadAhead, Reading, read_row_group
+from gan_lib.dataset.schema import DatasetError
 
-Batch = dict[str, Any]
+# 24 streams are shared evenly by 1, 2, 3, 4, 6, 8, 12 and 24 ranks, and mix 24 row groups at a time. Fewer are for row
+# groups so large that 24 of them, and as many read ahead, would take more memory than this.
+_STREAMS = (24, 12, 8, 6, 4, 2, 1)
+_MEMORY_FOR_ROW_GROUPS = 1 << 30
+_READING_THREADS = 2
 
-# Divides evenly among 1, 2, 3, 4, 6, 8, 12 and 24 ranks, and mixes 24 row groups at a time.
-_STREAMS = 24
+
+def default_streams(dataset: Dataset, world_size: int) -> int:
+    """Row groups to read from at a time, over all ranks: a multiple of ``world_size``, and mostly the same for all."""
+    largest = max(group.bytes for group in dataset.row_groups)
+    fitting = next((n for n in _STREAMS if 2 * n * largest <= _MEMORY_FOR_ROW_GROUPS), 1)
+    return -(-fitting // world_size) * world_size
 
 
 class Loader:
@@ -32,15 +45,20 @@ class Loader:
     (B, ...) and numbers (B,) as they are stored, and a list of B values for what forms no tensor (variable shapes as
     tensors; texts, times and decimals). ``"position"``, int64 (B,), is each sample's number in the order of training.
 
+    Where torch.distributed runs with ``world_size`` processes, making a loader and taking a batch are collective calls,
+    and a rank that cannot read makes all ranks raise.
+
     Args:
         batch_size: rows of a batch of this rank; a global batch has ``batch_size * world_size``.
         seed: of the orders of all epochs.
-        device: where the tensors of a batch go.
+        device: where the tensors of a batch go. To a GPU they go from pinned memory, on a stream of their own.
         threads: decoding threads; by default this process's share of the machine's cores.
-        streams: row groups that are read from at a time, see :mod:`gan_lib.dataset.plan`. By default a multiple of
-            ``world_size``, the same for every number of ranks that divides 24.
+        streams: row groups that are read from at a time, see :mod:`gan_lib.dataset.plan` and :func:`default_streams`.
+        window: row groups that each stream shuffles together.
         prefetch: batches that are decoded before they are asked for.
-        patience: seconds to wait for the store before a read is given up.
+        patience: seconds to wait for the store, or for another rank, before giving up.
+        stored_cache: for a remote store, keeps what was read on this machine.
+        decoded_cache: keeps what was decoded on this machine.
     """
 
     def __init__(
@@ -57,20 +75,25 @@ class Loader:
         window: int = 1,
         prefetch: int = 3,
         patience: float = 60.0,
+        stored_cache: StoredCache | None = None,
+        decoded_cache: DecodedCache | None = None,
     ) -> None:
         if not 0 <= rank < world_size:
             raise ValueError(f"rank {rank} is none of {world_size}")
-        if dataset.rows < batch_size * world_size or batch_size < 1:
+        if batch_size < 1 or dataset.rows < batch_size * world_size:
             raise DatasetError(
-                f"{dataset.url} has {dataset.rows} rows: fewer than a global batch of {world_size} x {batch_size}."
+                f"{dataset.url} has {dataset.rows} rows: a global batch of {world_size} x {batch_size} needs more."
             )
         self.dataset = dataset
         self.batch_size, self.rank, self.world_size = batch_size, rank, world_size
-        self.device = torch.device(device)
-        self._plan = Plan(dataset.sizes, seed, streams or -(-_STREAMS // world_size) * world_size, window)
+        self._plan = Plan(dataset.sizes, seed, streams or default_streams(dataset, world_size), window)
         self._threads = threads or _share_of_cores()
         self._prefetch = prefetch
         self._patience = patience
+        self._stored_cache = stored_cache
+        self._kept = decoded_cache.open(dataset) if decoded_cache is not None else None
+        self._agreement = agreement(world_size, 2 * patience)  # a rank may use up its patience before it answers
+        self._delivery = Delivery(dataset, torch.device(device))
         self._epoch, self._place, self._left_out = 0, 0, self.left_out
         self._pipeline: Pipeline | None = None
 
@@ -132,6 +155,17 @@ class Loader:
         self._plan = Plan(self.dataset.sizes, state["seed"], state["streams"], state["window"])
         self._go_to(state["epoch"], state["place"], state["left_out"])
 
+    @property
+    def memory_bound(self) -> int:
+        """Bytes that the loader may hold at its peak, besides the batches that its user holds and the decoders' own.
+
+        Row groups in use and read ahead, each no larger than the largest, and batches that are being decoded or wait.
+        """
+        largest = max(group.bytes for group in self.dataset.row_groups)
+        groups = self._own_streams * (2 * self._plan.window + 1) + _READING_THREADS
+        row = self.dataset.row_bytes
+        return largest * groups + row * self.batch_size * (self._prefetch + 1)
+
     def close(self) -> None:
         """End the threads. The loader may be used again: it goes on where it stands."""
         if self._pipeline is not None:
@@ -154,28 +188,48 @@ class Loader:
             self._epoch, self._place, self._left_out = self._epoch + 1, 0, self.left_out
 
     def _next(self) -> Batch:
-        if self._pipeline is None:
-            self._pipeline = self._start()
+        """The next batch, once every rank has its own."""
+        step, values, failure = None, None, None
         try:
+            if self._pipeline is None:
+                self._pipeline = self._start()
             step, values = self._pipeline.next()
-        except BaseException:
+        except Exception as error:
+            failure = error
+        failure = self._agreement.settle(failure)
+        if failure is not None or step is None or values is None:
             self.close()
-            raise
-        self._epoch, self._place, self._left_out = step.epoch, step.place + self.global_batch_size, step.left_out
+            raise failure or AssertionError("no batch and no reason")
+        self._epoch, self._place, self._left_out = step.epoch, step.last_place + 1, step.left_out
         self._turn_over(self._plan.rows - step.left_out)
-        return self._tensors(step, values)
+        return self._delivery.batch(step, values)
 
     def _start(self) -> Pipeline:
-        own_streams = max(self._plan.streams // self.world_size, 1)
-        return Pipeline(
-            self.dataset,
-            self._steps(),
+        reading = ReadAhead(
+            self._read,
             self._readings(),
-            ahead=own_streams,
-            threads=self._threads,
-            prefetch=self._prefetch,
+            ahead=self._own_streams,
+            threads=_READING_THREADS,
             patience=self._patience,
         )
+        return Pipeline(
+            self._steps(),
+            reading,
+            BatchDecoder(self.dataset, self._kept),
+            lambda rows: BatchMemory(self.dataset, rows, self._delivery.pinned),
+            threads=self._threads,
+            prefetch=self._prefetch,
+        )
+
+    def _read(self, group: int) -> RowGroupTable | None:
+        if self._kept is not None and self._kept.has_group(group):
+            return None  # nobody will ask for it
+        return read_row_group(self.dataset, group, self._stored_cache)
+
+    @property
+    def _own_streams(self) -> int:
+        """Streams that this rank meets."""
+        return self._plan.streams // math.gcd(self._plan.streams, self.world_size)
 
     def _orders(self) -> Iterator[tuple[EpochOrder, int, int]]:
         """(order, first place, left-out rows) of this epoch and of all that follow."""
@@ -197,28 +251,7 @@ class Loader:
             for group, first, last in zip(*order.reading_list(self.rank, self.world_size, start), strict=True):
                 yield Reading((order.epoch, int(first)), (order.epoch, int(last)), int(group))
 
-    def _tensors(self, step: Step, values: dict[str, Any]) -> Batch:
-        batch: Batch = {name: _tensor(value, self.device) for name, value in values.items()}
-        batch["position"] = torch.from_numpy(step.position).to(self.device)
-        for field in self.dataset.schema:
-            if isinstance(field, PictureField):
-                batch[field.name] = _channels_first(batch[field.name], len(field.shape) == 3)
-        return batch
-
 
 def _share_of_cores() -> int:
     ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return max(len(os.sched_getaffinity(0)) // ranks_here, 1)
-
-
-def _channels_first(pictures: Any, colour: bool) -> Any:
-    """(..., H, W, 3) or, grey, (..., H, W) as (..., C, H, W), without a copy."""
-    if isinstance(pictures, list):
-        return [_channels_first(picture, colour) for picture in pictures]
-    return pictures.movedim(-1, -3) if colour else pictures.unsqueeze(-3)
-
-
-def _tensor(value: Any, device: torch.device) -> Any:
-    if isinstance(value, np.ndarray):
-        return torch.from_numpy(value).to(device, non_blocking=True)
-    return [_tensor(item, device) for item in value] if isinstance(value, list) else value

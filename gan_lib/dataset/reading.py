@@ -5,6 +5,7 @@ Which row groups, in which order, the plan has said; what is in them, :mod:`gan_
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections import deque
@@ -15,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gan_lib import storage
+from gan_lib.dataset.cache import StoredCache
 from gan_lib.dataset.catalog import Dataset
 from gan_lib.dataset.columns import RowGroupTable
 from gan_lib.dataset.schema import DatasetError
@@ -23,8 +25,10 @@ _ATTEMPTS = 4
 _FIRST_PAUSE_SECONDS = 0.2
 
 
-def read_row_group(dataset: Dataset, number: int) -> RowGroupTable:
-    """Read the fields of ``dataset.schema`` of one row group, once more after each of a few failures of the store.
+def read_row_group(dataset: Dataset, number: int, cache: StoredCache | None = None) -> RowGroupTable:
+    """Read the fields of ``dataset.schema`` of one row group, from the ``cache`` where it is there.
+
+    After a failure the store is asked again, a few times, with growing pauses.
 
     Raises:
         DatasetError: it failed each time, or what was read is not what the schema says. The file is named.
@@ -33,7 +37,8 @@ def read_row_group(dataset: Dataset, number: int) -> RowGroupTable:
     names = [field.name for field in dataset.schema]
     for attempt in range(1, _ATTEMPTS + 1):
         try:
-            table = _read(group.url, group.number, names)
+            fetch = functools.partial(_fetch, group.url, group.number, names)
+            table = fetch() if cache is None else cache.read(dataset, number, fetch)
             if table.num_rows != group.rows:
                 raise DatasetError(f"{table.num_rows} rows are there, not {group.rows}: the file was changed")
             return RowGroupTable.of(table, dataset.schema)
@@ -48,7 +53,7 @@ def read_row_group(dataset: Dataset, number: int) -> RowGroupTable:
     raise AssertionError("unreachable")
 
 
-def _read(url: str, number: int, names: list[str]) -> pa.Table:
+def _fetch(url: str, number: int, names: list[str]) -> pa.Table:
     if storage.is_local(url):
         with pq.ParquetFile(storage.absolute(url), memory_map=True) as file:
             return file.read_row_group(number, columns=names, use_threads=False)
@@ -76,7 +81,7 @@ class ReadAhead:
 
     def __init__(
         self,
-        read: Callable[[int], RowGroupTable],
+        read: Callable[[int], RowGroupTable | None],
         readings: Iterator[Reading],
         *,
         ahead: int,
@@ -91,7 +96,7 @@ class ReadAhead:
         self._now = (0, -1)
         self._early: deque[Reading] = deque()  # taken by a thread, first use still to come
         self._held: dict[tuple[int, int], Reading] = {}  # taken by a thread, last use still to come
-        self._tables: dict[tuple[int, int], RowGroupTable | Exception] = {}
+        self._tables: dict[tuple[int, int], RowGroupTable | Exception | None] = {}
         self._closed = False
         self.threads = [threading.Thread(target=self._work, name=f"read-{n}", daemon=True) for n in range(threads)]
         for thread in self.threads:
@@ -112,6 +117,8 @@ class ReadAhead:
             table = self._tables[key]
         if isinstance(table, Exception):
             raise table
+        if table is None:
+            raise LookupError(f"row group {group} was not read, as all its rows were said to be cached")
         return table
 
     def advance(self, begin: tuple[int, int], end: tuple[int, int]) -> None:
@@ -137,7 +144,7 @@ class ReadAhead:
 
     def _work(self) -> None:
         while (reading := self._take()) is not None:
-            table: RowGroupTable | Exception
+            table: RowGroupTable | Exception | None
             try:
                 table = self._read(reading.group)
             except Exception as error:

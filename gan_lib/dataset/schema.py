@@ -100,6 +100,13 @@ class Field(ABC):
         """Whether every value has the same shape, so that values of a batch form one tensor."""
         return self.numpy_dtype is not None and None not in self.item_shape
 
+    @property
+    def row_dtype(self) -> np.dtype:
+        """One value of a fixed field as numpy's type of it, with ``base``, ``shape`` and ``itemsize``."""
+        if not self.fixed:
+            raise DatasetError(f"Field {self.name} has no fixed shape.")
+        return np.dtype((self.numpy_dtype, tuple(size or 0 for size in self.item_shape)))
+
     def to_json(self) -> dict[str, Any]:
         """The field as JSON holds it."""
         return {"kind": self.kind, **dataclasses.asdict(self)}
@@ -274,12 +281,10 @@ class ArrayField(BinaryField):
         """The bytes before the elements, alike in every value that numpy wrote; None where the shape varies."""
         if not self.fixed:
             return None
-        shape = tuple(int(size) for size in self.shape if size is not None)
-        empty = np.broadcast_to(np.zeros((), self.dtype), shape)
-        file = io.BytesIO()
-        np.lib.format.write_array_header_1_0(
-            file, {"descr": np.lib.format.dtype_to_descr(empty.dtype), "fortran_order": False, "shape": shape}
-        )
+        dtype, file = self.row_dtype, io.BytesIO()
+        description = np.lib.format.dtype_to_descr(dtype.base)
+        fields = {"descr": description, "fortran_order": False, "shape": dtype.shape}
+        np.lib.format.write_array_header_1_0(file, fields)
         return file.getvalue()
 
     def _decode(self, stored: Stored) -> np.ndarray:
@@ -341,11 +346,20 @@ class PictureField(BinaryField):
 
     def _encode(self, value: Any, parameters: list[int]) -> bytes:
         array = self._checked(value)
-        bgr = array if array.ndim == 2 else array[..., ::-1]
-        well, content = cv2.imencode(f".{self.file_format}", np.ascontiguousarray(bgr), parameters)
+        bgr = array if array.ndim == 2 else cv2.cvtColor(array, cv2.COLOR_RGB2BGR)
+        well, content = cv2.imencode(f".{self.file_format}", bgr, parameters)
         if not well:
             raise DatasetError(f"Field {self.name}: {array.shape} cannot be written as {self.file_format}.")
         return content.tobytes()
+
+    def decode_into(self, stored: Stored | None, out: np.ndarray) -> None:
+        array = cv2.imdecode(stored, cv2.IMREAD_UNCHANGED) if isinstance(stored, np.ndarray) and len(stored) else None
+        if array is None or array.shape != out.shape or array.dtype != out.dtype:
+            super().decode_into(stored, out)  # the slow way, which finds the right words for what is wrong
+        elif array.ndim == 3:
+            cv2.cvtColor(array, cv2.COLOR_BGR2RGB, dst=out)
+        else:
+            out[...] = array
 
     def _decode(self, stored: Stored) -> np.ndarray:
         try:
