@@ -52,10 +52,10 @@ class DCGANRecipe(Recipe):
         self.memory = nn.ModuleDict()
 
     def phases(self) -> Iterable[Phase]:
-        """The discriminator first, as in Goodfellow et al. 2014, algorithm 1."""
+        """The generator first: the discriminator then judges the very pictures that it made, made once."""
         return [
-            Phase("discriminator", ("discriminator",), self.discriminator_loss),
             Phase("generator", ("generator",), self.generator_loss),
+            Phase("discriminator", ("discriminator",), self.discriminator_loss),
         ]
 
     def optimizer(self, net: str, parameters: list[nn.Parameter]) -> Optimizer:
@@ -64,15 +64,13 @@ class DCGANRecipe(Recipe):
 
     def discriminator_loss(self, batch: Batch, clock: Clock) -> tuple[Tensor, Logs]:
         """Real and made pictures in a pass each: batch norm would tell a mixed batch apart by its statistics."""
-        with torch.no_grad():
-            made = self.nets["generator"](batch["latent"])
-        real = self.nets["discriminator"](batch["real"]).float()
-        fake = self.nets["discriminator"](made).float()
+        real, fake = (self.nets["discriminator"](batch[name]).float() for name in ("real", "made"))
         return losses.logistic_d(real, fake), {"real": real.mean(), "fake": fake.mean()}
 
     def generator_loss(self, batch: Batch, clock: Clock) -> tuple[Tensor, Logs]:
         """Be taken for real."""
         made = self.nets["generator"](batch["latent"])
+        batch["made"] = made.detach()
         return losses.logistic_g(self.nets["discriminator"](made).float()), {}
 
     def prepare(self, rows: Batch, seed: int) -> Batch:

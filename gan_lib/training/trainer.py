@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
+import psutil
 import torch
 from tqdm import tqdm
 
@@ -35,7 +36,8 @@ def train(
     ``settings.checkpoint.folder``, and at the end the averaged generator below it, in ``export/``.
 
     Returns:
-        ``images`` and ``step`` reached, ``seconds`` and ``images_a_second`` of this run, and the last of each metric.
+        ``images`` and ``step`` reached, ``seconds`` and ``images_a_second`` of this run, the last of each metric, and
+        when (Unix time) the process started, all was ready for the first step, and that was done.
 
     Raises:
         TrainingDiverged: a phase had more gradients that are not finite than ``training.bad_steps`` allows.
@@ -78,6 +80,7 @@ class Training:
         self._judge = Judge(settings.checkpoint)
         self._saved_at: int | None = None
         self._metrics: dict[str, float] = {}
+        self._moments = {"process_started_at": psutil.Process().create_time(), "training_ready_at": time.time()}
 
     def restore(self) -> None:
         """Go on from the newest checkpoint; else begin from another training's weights, if one is named."""
@@ -97,6 +100,7 @@ class Training:
             for rows in self._batches():
                 before = engine.clock
                 engine.step(rows)
+                self._moments.setdefault("first_step_at", time.time())
                 bar.update(engine.clock.images - before.images)
                 if _crossed(spans.samples, before, engine.clock):
                     self._show(rows)
@@ -110,7 +114,7 @@ class Training:
                         break
         self._save()
         self._export()
-        return self._report(engine.clock.images - first, time.monotonic() - started)
+        return {**self._moments, **self._report(engine.clock.images - first, time.monotonic() - started)}
 
     def _batches(self) -> Iterator[Batch]:
         feed = self._feed.forever()

@@ -18,7 +18,7 @@ CONFS = sorted((Path(__file__).parents[2] / "conf" / "train").glob("*.yaml"))
 class Job(TrainSettings):
     """What jobs/train.py loads, with the sections of other packages left unread."""
 
-    tracking: dict[str, Any] = {}
+    tracking: dict[str, Any] | None = None
     model: dict[str, Any] | None = None
 
 
