@@ -7,6 +7,7 @@ Started again with the same checkpoint folder it goes on where it stopped, in th
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from gan_lib import config, storage, tracking
@@ -47,8 +48,10 @@ def main() -> None:
             threads=settings.training.threads,
         )
         run.set_tags({"gan_lib.restarts": done.restarts})
+        run.log_metrics({f"start/{stage}_seconds": seconds for stage, seconds in done.start.items()})
         publish(run, storage.join(folder, "export"), job.model)
-    print(f"trained {settings.recipe['name']}: {done.results[0]}")
+    print(f"seconds of the start: {json.dumps(done.start)}")
+    print(f"trained {settings.recipe['name']}: {json.dumps(done.results[0])}")
 
 
 def with_absolute_paths(job: TrainJob) -> TrainSettings:

@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 _LONGEST_PARAMETER = 500  # characters: the shortest limit among mlflow's stores
 _PARAMETERS_A_CALL = 100
-_FINAL_REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE")
+_FINAL_REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
 _RUN_FILE = "mlflow_run.json"
 
 

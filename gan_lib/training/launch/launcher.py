@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from gan_lib.errors import UserError
 from gan_lib.training.launch.reports import Report, Reports
 from gan_lib.training.launch.requirements import require
 from gan_lib.training.launch.settings import LaunchSettings
+from gan_lib.training.launch.timeline import moments_of_driver, spent
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -42,7 +44,8 @@ class Launched:
     """What the function returned, by rank. None for scripts."""
     restarts: int
     """How often all ranks were started again because an executor was lost."""
-    reports: list[Report]
+    start: dict[str, float]
+    """Seconds from spark-submit to rank 0's first line of work, by stage (see ``timeline``); empty for a script."""
 
 
 def launch(
@@ -67,13 +70,14 @@ def launch(
     require(spark, settings)
     threads = threads or _threads_of_a_rank(spark, settings)
     for restarts in range(settings.restarts + 1):
+        launched = time.time()
         reports = Reports(storage.join(storage.absolute(folder), "launches", uuid.uuid4().hex))
         error = _attempt(reports, train_object, arguments, settings, threads)
         found = reports.read()
         storage.remove_tree(reports.folder)
         ordered = [found[rank] for rank in sorted(found)]
         if len(found) == settings.processes and all(report.state == "returned" for report in ordered):
-            return Launched([report.result for report in ordered], restarts, ordered)
+            return Launched([report.result for report in ordered], restarts, _start_of(launched, ordered[0]))
         if not _was_lost(ordered, settings.processes):
             break
         if restarts < settings.restarts:
@@ -97,6 +101,12 @@ def _attempt(
     except Exception as error:
         return error
     return None
+
+
+def _start_of(launched: float, report: Report) -> dict[str, float]:
+    if "called" not in report.times:
+        return {}
+    return spent({**moments_of_driver(), "launched": launched, **report.times})
 
 
 def _was_lost(reports: list[Report], processes: int) -> bool:

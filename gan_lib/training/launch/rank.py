@@ -38,8 +38,9 @@ class Reporting:
 
     def __call__(self, *arguments: Any) -> None:
         """Call the function; its result must be made of plain JSON values."""
+        times = {**_times(), "called": time.time()}
         result = self.function(*arguments)
-        Reports.of_this_process().write(Report(_this_rank(), "returned", result=result, times=_times()))
+        Reports.of_this_process().write(Report(_this_rank(), "returned", result=result, times=times))
 
 
 def main(script: str, *arguments: str) -> None:
@@ -108,7 +109,6 @@ def _times() -> Mapping[str, float]:
     return {
         "agent_started": float(os.environ[STARTED_VARIABLE]),
         "rank_started": psutil.Process().create_time(),
-        "now": time.time(),
     }
 
 

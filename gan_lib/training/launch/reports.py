@@ -39,7 +39,7 @@ class Report:
     host: str = field(default_factory=socket.gethostname)
     pid: int = field(default_factory=os.getpid)
     times: Mapping[str, float] = field(default_factory=dict)
-    """Moment -> seconds since 1970, for the breakdown of what a start costs."""
+    """Moment -> seconds since 1970; see :mod:`gan_lib.training.launch.timeline`."""
 
     @property
     def final(self) -> bool:
