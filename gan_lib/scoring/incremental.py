@@ -1,0 +1,236 @@
+"""Scoring what arrived since the last run: each picture exactly once, whatever is killed in between.
+
+Structured Streaming watches the folder. Its checkpoint fixes which files a micro-batch holds before work on it starts,
+so a batch that was cut short comes again with the same files; those that were done are recognised by the note in their
+results, and the batch's rows are committed once. What the stream never shows is found by listing the folder: files
+without bytes, names that begin with an underscore, and pictures rewritten under a name that was scored before.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from gan_lib import storage
+from gan_lib.corpus.sources.listing import require_folder
+from gan_lib.errors import DecisionNeeded, UserError
+from gan_lib.scoring.batch import counted, make_task, score_files
+from gan_lib.scoring.files import File, list_files, name_outputs, require_apart
+from gan_lib.scoring.model import Model
+from gan_lib.scoring.results import WATCH, Summary, Tables
+from gan_lib.scoring.settings import ScoreSettings
+from gan_lib.scoring.task import ScoreTask
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+_NAMES_IN_A_SENTENCE = 3
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What is remembered from run to run, beside the stream's checkpoint."""
+
+    root: str
+    model: str
+    model_version: str
+    settings: str
+    generation: int = 0
+    """Goes up when everything is scored again; each generation has its own checkpoint."""
+    accepted: Mapping[str, str] = field(default_factory=dict)
+    """Stamps of rewritten pictures whose old results were to stay."""
+
+    @classmethod
+    def load(cls, tables: Tables) -> Watch | None:
+        """What the last run left; None before the first."""
+        url = _watch_url(tables)
+        return cls(**json.loads(storage.read_bytes(url))) if storage.exists(url) else None
+
+    def save(self, tables: Tables) -> None:
+        """Remember."""
+        storage.write_atomic(_watch_url(tables), json.dumps(asdict(self), indent=2).encode())
+
+    def checkpoint(self, tables: Tables) -> str:
+        """Where the stream of this generation keeps its progress."""
+        return storage.absolute(storage.join(tables.url, f"checkpoint-{self.generation:03d}"))
+
+
+def score_new(spark: SparkSession, model: Model, settings: ScoreSettings, run_id: str) -> Summary:
+    """Score the pictures that came since the last run with this output.
+
+    Raises:
+        UserError: the input is no folder, or another one than before, or the output lies inside it.
+        DecisionNeeded: the model, a setting or a scored picture has changed, and ``on_change`` is "ask".
+    """
+    if settings.input.folder is None:
+        raise UserError("incremental.enabled works on input.folder; a table is scored as a whole.")
+    root = require_folder(settings.input.folder)
+    require_apart(root, settings.output.url)
+    tables = Tables(storage.absolute(settings.output.url))
+    tables.sweep()
+    present = list_files(root)
+    known = _known(spark, tables)
+    last = Watch.load(tables)
+    watch = _decide(last, root, present, known, model, settings)
+    if last is None or last.generation != watch.generation:
+        tables.forget()  # before the watch is saved: what is forgotten only has to be looked at again
+        known = {}
+    watch.save(tables)
+    with counted(spark, None) as count:
+        task = make_task(model, settings, run_id, count)
+        arrivals = _Arrivals(spark, task, watch, tables, settings, present, known)
+        arrivals.follow()
+        return arrivals.total + arrivals.score_passed_over()
+
+
+class _Arrivals:
+    """One run's way through the micro-batches."""
+
+    def __init__(
+        self,
+        spark: SparkSession,
+        task: ScoreTask,
+        watch: Watch,
+        tables: Tables,
+        settings: ScoreSettings,
+        present: Sequence[File],
+        known: Mapping[str, Known],
+    ) -> None:
+        self._spark, self._task = spark, task
+        self._watch, self._tables, self._settings = watch, tables, settings
+        self._at_start = present
+        self._listed = {file.key: file for file in present}
+        self._keys = set(known)
+        self._taken = [row.output for row in known.values() if row.output]
+        self.total = Summary()
+        self._failure: Exception | None = None
+
+    def follow(self) -> None:
+        """Score all that the stream finds new, and return."""
+        stream = (
+            self._spark.readStream.format("binaryFile")
+            .option("recursiveFileLookup", "true")
+            .option("maxFilesPerTrigger", str(self._settings.incremental.pictures_a_batch))
+            .load(_escape_glob(self._watch.root))
+            .select("path")
+        )
+        query = (
+            stream.writeStream.foreachBatch(self._batch)
+            .option("checkpointLocation", self._watch.checkpoint(self._tables))
+            .trigger(availableNow=True)
+            .start()
+        )
+        try:
+            query.awaitTermination()
+        except Exception:
+            if self._failure is not None:
+                raise self._failure from None
+            raise
+        finally:
+            query.stop()
+
+    def score_passed_over(self) -> Summary:
+        """Score what lay there before the stream began and what it still did not show."""
+        files = [file for file in self._at_start if file.key not in self._keys]
+        return self._score(files, f"passed-over-{self._watch.generation:03d}-{self._task.run}") if files else Summary()
+
+    def _batch(self, rows: DataFrame, number: int) -> None:
+        load = f"arrived-{self._watch.generation:03d}-{number:06d}"
+        try:
+            if self._tables.note(load) is None:  # else it was cut short after its work was done
+                files = [self._file(row["path"]) for row in rows.collect()]
+                self.total += self._score(sorted(files), load) if files else Summary()
+        except Exception as error:
+            self._failure = error
+            raise
+
+    def _file(self, path: str) -> File:
+        """The file that the stream calls ``path``, as the folder's listing calls it."""
+        root = storage.open_store(self._watch.root)[1].strip("/")
+        key = path.partition(f"{root}/")[2]
+        if key not in self._listed:  # it came after this run began
+            self._listed = {file.key: file for file in list_files(self._watch.root)}
+        return self._listed.get(key, File(key, 0, ""))  # gone already: reading it will say so
+
+    def _score(self, files: Sequence[File], load: str) -> Summary:
+        outputs = name_outputs([file.key for file in files], self._settings.output, self._taken)
+        summary = score_files(
+            self._spark, self._task, self._watch.root, files, outputs, tasks=self._settings.tasks, load=load
+        )
+        self._keys.update(file.key for file in files)
+        self._taken.extend(output for output in outputs if output)
+        return summary
+
+
+@dataclass(frozen=True)
+class Known:
+    """A picture that an earlier run has dealt with."""
+
+    stamp: str
+    output: str | None
+
+
+def _known(spark: SparkSession, tables: Tables) -> dict[str, Known]:
+    """All pictures in committed loads, by their key."""
+    rows = tables.committed_rows(spark)
+    found = rows.select("key", "source_stamp", "output").collect() if rows is not None else []
+    return {row["key"]: Known(row["source_stamp"], row["output"]) for row in found}
+
+
+def _decide(
+    last: Watch | None,
+    root: str,
+    present: Sequence[File],
+    known: Mapping[str, Known],
+    model: Model,
+    settings: ScoreSettings,
+) -> Watch:
+    """What this run goes by.
+
+    Raises:
+        UserError: the output belongs to another input.
+        DecisionNeeded: something has changed and nobody has said what to do.
+    """
+    now = Watch(root, model.name, model.version, settings.digest())
+    if last is None:
+        return now
+    if last.root != root:
+        raise UserError(f"{settings.output.url} holds results of {last.root}; give {root} an output of its own.")
+    rewritten = {
+        file.key: file.stamp
+        for file in present
+        if file.key in known and file.stamp not in (known[file.key].stamp, last.accepted.get(file.key))
+    }
+    changes = _changes(last, now, list(rewritten))
+    if changes and settings.incremental.on_change == "ask":
+        raise DecisionNeeded(
+            f"Since the last run {' and '.join(changes)}. Run again with --set incremental.on_change=rescore to score "
+            "everything again, or =continue to leave what is there and go on with what is new."
+        )
+    if changes and settings.incremental.on_change == "rescore":
+        return replace(now, generation=last.generation + 1)
+    return replace(now, generation=last.generation, accepted={**last.accepted, **rewritten})
+
+
+def _changes(last: Watch, now: Watch, rewritten: Sequence[str]) -> list[str]:
+    changes = []
+    if (last.model, last.model_version) != (now.model, now.model_version):
+        old, new = (f"{watch.model} version {watch.model_version}" for watch in (last, now))
+        changes.append(f"the model changed from {old} to {new}")
+    if last.settings != now.settings:
+        changes.append("settings that show in the pictures changed")
+    if rewritten:
+        names = ", ".join(rewritten[:_NAMES_IN_A_SENTENCE]) + (", ..." if len(rewritten) > _NAMES_IN_A_SENTENCE else "")
+        changes.append(f"{len(rewritten)} scored pictures were rewritten ({names})")
+    return changes
+
+
+def _escape_glob(path: str) -> str:
+    return re.sub(r"([\\\[\]{}*?])", r"\\\1", path)
+
+
+def _watch_url(tables: Tables) -> str:
+    return storage.join(tables.url, WATCH)
