@@ -26,14 +26,14 @@ class ImagePool(nn.Module):
     def forward(self, fresh: Tensor) -> Tensor:
         """(B, C, H, W) fresh pictures -> as many, some of them older."""
         size, device = len(self.pictures), fresh.device
-        places = torch.randint(size, (len(fresh),), device=device)
+        places = torch.randint(size, (len(fresh), 1), device=device)  # (B, 1): a bare number would be waited for
         swap = torch.rand(len(fresh), device=device) < 0.5
         shown = []
         for picture, place, swapped in zip(fresh.detach(), places, swap, strict=True):
             filling = self.filled < size
             slot = torch.where(filling, self.filled.clamp(max=size - 1), place)
-            old = self.pictures[slot]
+            old = self.pictures[slot]  # (1, C, H, W)
             shown.append(torch.where(swapped & ~filling, old, picture))
             self.pictures[slot] = torch.where(swapped | filling, picture.to(old.dtype), old)
             self.filled += filling
-        return torch.stack(shown)
+        return torch.cat(shown)
