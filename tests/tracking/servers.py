@@ -19,10 +19,10 @@ START_TIMEOUT_SECONDS = 90
 
 
 def postgres_binaries() -> Path | None:
-    """Where Debian, or the PATH, keeps initdb and postgres; None where they are not installed."""
-    on_path = shutil.which("initdb")
-    found = [Path(on_path).parent] if on_path else [Path(p) for p in sorted(glob.glob("/usr/lib/postgresql/*/bin"))]
-    return found[-1] if found else None
+    """The folder of PostgreSQL's server programs, on the PATH or where Debian keeps them; None where there is none."""
+    folders = [*map(Path, os.get_exec_path()), *map(Path, sorted(glob.glob("/usr/lib/postgresql/*/bin")))]
+    needed = ("initdb", "postgres", "pg_isready")
+    return next((folder for folder in folders if all((folder / name).is_file() for name in needed)), None)
 
 
 def free_port() -> int:
