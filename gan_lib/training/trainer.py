@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
-import psutil
 import torch
 from tqdm import tqdm
 
@@ -36,13 +35,14 @@ def train(
     ``settings.checkpoint.folder``, and at the end the averaged generator below it, in ``export/``.
 
     Returns:
-        ``images`` and ``step`` reached, ``seconds`` and ``images_a_second`` of this run, the last of each metric, and
-        when (Unix time) the process started, all was ready for the first step, and that was done.
+        ``images`` and ``step`` reached, ``seconds`` and ``images_a_second`` of this run, ``seconds_to_first_step`` from
+        this call to that step's end (where there was one), and the last of each metric.
 
     Raises:
         TrainingDiverged: a phase had more gradients that are not finite than ``training.bad_steps`` allows.
         UserError: the settings do not fit the data, the checkpoint or the number of ranks.
     """
+    entered = time.monotonic()
     group = Group(rank, world_size)
     set_up_torch(settings.training, device)
     seed_torch(settings.training.seed, "weights")
@@ -50,7 +50,7 @@ def train(
     feed = open_feed(settings.data, settings.training, group, device)
     try:
         held_out = read_validation_rows(settings.data, device)
-        training = Training(settings, engine, feed, held_out, tracker)
+        training = Training(settings, engine, feed, held_out, tracker, entered)
         training.restore()
         return training.run()
     finally:
@@ -72,15 +72,23 @@ class Training:
     """The loop around the engine: step, report, show, measure, save, stop."""
 
     def __init__(
-        self, settings: TrainSettings, engine: Engine, feed: Feed, held_out: Batch | None, tracker: Tracker
+        self,
+        settings: TrainSettings,
+        engine: Engine,
+        feed: Feed,
+        held_out: Batch | None,
+        tracker: Tracker,
+        entered: float,
     ) -> None:
+        """``entered``: when, by the monotonic clock, somebody began to wait for the first step."""
         self._settings, self._engine, self._feed, self._tracker = settings, engine, feed, tracker
         self._held_out = held_out
         self._checkpoints = Checkpoints(settings.checkpoint.folder, settings.checkpoint.keep)
         self._judge = Judge(settings.checkpoint)
         self._saved_at: int | None = None
         self._metrics: dict[str, float] = {}
-        self._moments = {"process_started_at": psutil.Process().create_time(), "training_ready_at": time.time()}
+        self._entered = entered
+        self._start: dict[str, float] = {}
 
     def restore(self) -> None:
         """Go on from the newest checkpoint; else begin from another training's weights, if one is named."""
@@ -100,7 +108,7 @@ class Training:
             for rows in self._batches():
                 before = engine.clock
                 engine.step(rows)
-                self._moments.setdefault("first_step_at", time.time())
+                self._start.setdefault("seconds_to_first_step", time.monotonic() - self._entered)
                 bar.update(engine.clock.images - before.images)
                 if _crossed(spans.samples, before, engine.clock):
                     self._show(rows)
@@ -109,12 +117,14 @@ class Training:
                     if self._hopeless():
                         break
                 if _crossed(spans.metrics, before, engine.clock):
-                    self._report(engine.clock.images - first, time.monotonic() - started)
-                    if self._out_of_time(time.monotonic() - started):
+                    seconds = time.monotonic() - started
+                    self._report(engine.clock.images - first, seconds)
+                    bar.total = self._images_in_time(bar.total, engine.clock.images - first, seconds)
+                    if self._out_of_time(seconds):
                         break
         self._save()
         self._export()
-        return {**self._moments, **self._report(engine.clock.images - first, time.monotonic() - started)}
+        return {**self._start, **self._report(engine.clock.images - first, time.monotonic() - started)}
 
     def _batches(self) -> Iterator[Batch]:
         feed = self._feed.forever()
@@ -122,10 +132,16 @@ class Training:
             yield next(feed)
 
     def _progress(self) -> AbstractContextManager[tqdm]:
+        """A line on rank 0: images done, images a second, and how long it will still take."""
         left = max(0, self._settings.training.images - self._engine.clock.images)
         if self._engine.group.rank == 0:
             return progress(left, "images", f"train {self._settings.recipe['name']}")
         return tqdm(disable=True)
+
+    def _images_in_time(self, planned: int, images: int, seconds: float) -> int:
+        """How many images this run will see: as planned, or as the time budget allows at the present pace."""
+        budget = self._settings.training.stop_after
+        return planned if budget is None else min(planned, max(images, round(images * budget / seconds)))
 
     def _report(self, images: int, seconds: float) -> dict[str, float]:
         """Log the means since the last report; ``images`` and ``seconds`` are those of this run."""
