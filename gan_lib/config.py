@@ -1,7 +1,7 @@
 """Typed configuration: a YAML file and dotted overrides become one validated, frozen object.
 
-Each package defines its own :class:`Settings` beside the thing that they turn; this module only loads them. Nothing here
-starts Spark, so a typo costs a second and not a cluster.
+Each package defines its own :class:`Settings` beside the thing that they turn; this module only loads them. Nothing
+here starts Spark, so a typo costs a second and not a cluster.
 """
 
 from __future__ import annotations

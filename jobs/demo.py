@@ -27,7 +27,7 @@ LEAST_GAIN_DB = 0.5
 NOT_BETTER = 5  # exit code
 
 # What scikit-image and scikit-learn bring in their wheels. motorcycle_right is left out: a twin of motorcycle_left.
-TRAINING_PHOTOS = [
+TRAINING_PHOTOS = (
     "skimage/astronaut.png",
     "skimage/brick.png",
     "skimage/camera.png",
@@ -39,8 +39,8 @@ TRAINING_PHOTOS = [
     "skimage/motorcycle_left.png",
     "skimage/retina.jpg",
     "skimage/rocket.jpg",
-]
-JUDGE_PHOTOS = ["skimage/chelsea.png", "skimage/coffee.png", "sklearn/china.jpg", "sklearn/flower.jpg"]
+)
+JUDGE_PHOTOS = ("skimage/chelsea.png", "skimage/coffee.png", "sklearn/china.jpg", "sklearn/flower.jpg")
 
 
 def main() -> None:
