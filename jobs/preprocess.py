@@ -1,12 +1,13 @@
 """Turns a corpus of pictures into a published Petastorm dataset of training patches.
 
-spark-submit jobs/preprocess.py --config conf/preprocess/demo.yaml [--set source.path=/my/photos --set output=/my/dataset ...]
+spark-submit jobs/preprocess.py --config conf/preprocess/demo.yaml [--set source.path=/my/photos --set output=/out ...]
 
 Run again, it reads only what is new and publishes a new version; killed and run again, it continues.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from gan_lib import config, tracking
@@ -25,9 +26,9 @@ class PreprocessJob(PreprocessSettings):
     tracking: TrackingSettings = TrackingSettings()
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Publish the source, and write down what became of it."""
-    arguments = config.arguments("Turn a corpus of pictures into a Petastorm dataset of training patches.")
+    arguments = config.arguments("Turn a corpus of pictures into a Petastorm dataset of training patches.", argv)
     job = config.load(PreprocessJob, arguments.config, arguments.set)
     settings = PreprocessSettings.model_validate(job.model_dump(exclude={"tracking"}))
     spark = spark_session("preprocess")

@@ -8,6 +8,7 @@ needed (with incremental.enabled).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from gan_lib import config, tracking
@@ -27,9 +28,9 @@ class ScoreJob(ScoreSettings):
     tracking: TrackingSettings = TrackingSettings()
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Score the input, and write down what became of it."""
-    arguments = config.arguments("Translate every picture of a folder or a table by a registered model.")
+    arguments = config.arguments("Translate every picture of a folder or a table by a registered model.", argv)
     job = config.load(ScoreJob, arguments.config, arguments.set)
     settings = ScoreSettings.model_validate(job.model_dump(exclude={"tracking"}))
     spark = spark_session("score")

@@ -8,6 +8,7 @@ Started again with the same checkpoint folder it goes on where it stopped, in th
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from gan_lib import config, storage, tracking
@@ -27,9 +28,9 @@ class TrainJob(TrainSettings):
     """None: the generator stays in the checkpoint folder, and in the run, but is not registered."""
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Train, and register what came out."""
-    arguments = config.arguments("Train a recipe on any number of processes.")
+    arguments = config.arguments("Train a recipe on any number of processes.", argv)
     job = config.load(TrainJob, arguments.config, arguments.set)
     settings = with_absolute_paths(job)
     dataset = open_dataset(settings.data.url, settings.data.split, settings.data.version)

@@ -53,6 +53,7 @@ _SCHEMA = pa.schema(
 )
 _MOST_TASKS = 256
 _IN_MEMORY = TilingSettings(canvas_megabytes=1024)  # above any picture that the limits let through
+_MOST_DECIBELS = 100.0  # of equal pictures in a mean, which one black picture would otherwise make infinite
 _SSIM_WINDOW = 11  # pixels; what is smaller cannot be compared
 
 
@@ -124,7 +125,7 @@ def summarise(rows: Sequence[Measured]) -> dict[str, Any]:
     figures: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
         if row.name not in rejected and row.psnr is not None and row.ssim is not None:
-            figures.setdefault(row.method, []).append((row.psnr, row.ssim))
+            figures.setdefault(row.method, []).append((min(row.psnr, _MOST_DECIBELS), row.ssim))
     means = {
         method: dict(zip(("psnr", "ssim"), np.mean(values, axis=0).tolist(), strict=True))
         for method, values in figures.items()

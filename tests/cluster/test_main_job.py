@@ -19,7 +19,7 @@ from gan_lib.translator import Translator
 pytestmark = pytest.mark.cluster
 
 PHOTOS = ("astronaut.png", "coffee.png", "chelsea.png", "rocket.jpg", "motorcycle_left.png", "camera.png")
-JUDGES = ("retina.jpg", "ihc.png")
+JUDGES = ("hubble_deep_field.jpg", "ihc.png")
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,9 @@ def test_stock_petastorm_reads_every_published_row(main_job: MainJob):
 
 
 def test_two_ranks_on_two_executors_made_one_generator(main_job: MainJob):
-    assert "rank 0" in main_job.output["train"] and "rank 1" in main_job.output["train"]
+    # each executor has one core, so two processes are two executors; the drift compares the weights of all ranks
+    assert "Started distributed training with 2 executor processes" in main_job.output["train"]
+    assert '"rank_drift": 0.0' in main_job.output["train"]
     translator = Translator.load(main_job.folder / "training" / "export")
     assert translator.scale == 4
 

@@ -23,6 +23,11 @@ def test_a_picture_that_one_model_failed_on_counts_for_none():
     assert summary["rejected"] == {"b": "failed: no memory", "c": "corrupt: cut short"}
 
 
+def test_one_picture_that_is_met_exactly_leaves_the_mean_finite():
+    rows = [Measured("black", "bicubic", float("inf"), 1.0), Measured("cat", "bicubic", 30.0, 0.8)]
+    assert summarise(rows)["means"]["bicubic"]["psnr"] == 65.0
+
+
 def test_nothing_measured_is_no_picture_and_no_mean():
     assert summarise([Measured("c", "truth", reason="corrupt")])["pictures"] == 0
 
