@@ -54,13 +54,13 @@ class Limits(Settings):
     Decoding takes at most ``max_bytes + 16 * max_pixels`` bytes: 3 a pixel for the result, the rest for odd colours.
     """
 
-    max_bytes: int = Field(64 * 2**20, gt=0)
+    max_bytes: int = Field(default=64 * 2**20, gt=0)
     """Largest file, in bytes."""
-    max_pixels: int = Field(50_000_000, gt=0, le=_PILLOW_BOMB_LIMIT)
+    max_pixels: int = Field(default=50_000_000, gt=0, le=_PILLOW_BOMB_LIMIT)
     """Largest width times height. Above the upper bound Pillow itself refuses to open a picture."""
-    min_side: int = Field(1, gt=0)
+    min_side: int = Field(default=1, gt=0)
     """Shortest side that is let through, in pixels."""
-    max_aspect: float | None = Field(None, ge=1)
+    max_aspect: float | None = Field(default=None, ge=1)
     """Largest long side over short side; None lets every shape through."""
 
 

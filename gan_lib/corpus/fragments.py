@@ -52,7 +52,7 @@ def write_fragment(url: str, rows: list[PatchRow], schema: Schema, bin_bits: int
     }
     for field in schema:
         columns[field.name] = pa.array([row.values[field.name] for row in ordered], field.arrow_type)
-    places = np.array([row.split << bin_bits | row.key >> (64 - bin_bits) for row in ordered])
+    places = np.array([(row.split << bin_bits) + (row.key >> (64 - bin_bits)) for row in ordered])
     starts = [0, *(np.flatnonzero(np.diff(places)) + 1).tolist(), len(ordered)]
     index = json.dumps([places[start].item() for start in starts[:-1]]).encode()
     table = pa.table(columns, schema=fragment_schema(schema).with_metadata({_INDEX: index}))
@@ -68,6 +68,7 @@ def read_bins(url: str, split: int, first: int, end: int, bin_bits: int) -> pa.T
     fs, path = storage.open_store(url)
     with fs.open(path, "rb") as file, pa.ipc.open_file(file) as reader:
         places = np.array(json.loads(reader.schema.metadata[_INDEX]))
-        low, high = np.searchsorted(places, [split << bin_bits | first, split << bin_bits | end])
+        base = split << bin_bits
+        low, high = np.searchsorted(places, [base + first, base + end])
         batches = [reader.get_batch(number) for number in range(low, high)]
         return pa.Table.from_batches(batches, reader.schema).replace_schema_metadata(None)

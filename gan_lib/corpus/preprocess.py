@@ -211,6 +211,9 @@ class _Run:
         facts = statistics.of_accounts(map(accounts.read, accounts.of_version(self.staged)))
         if not facts.counts[WRITTEN]:
             raise UserError(f"None of the {facts.counts['read']} samples became a picture: {facts.rejects}.")
+        rows = sum(file.rows for part in files.values() for file in part)
+        if rows != facts.numbers["patches"]:  # would be a bug of ours; better no version than one with a hole
+            raise RuntimeError(f"{facts.numbers['patches']} patches were cut, but {rows} rows are in the files")
         return self._manifest(facts, files)
 
     def _manifest(self, facts: statistics.Statistics, files: dict[str, list[DataFile]]) -> Manifest:

@@ -167,6 +167,8 @@ def test_a_broken_tar_loses_nothing_in_silence(run, tmp_path):
             member = tarfile.TarInfo(f"{number}.png")
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
+    whole.seek(0)
+    with tarfile.open(fileobj=whole) as tar:
         cut = tar.getmember("2.png").offset_data + 10
     fill(tmp_path / "in", {"a.tar": whole.getvalue()[:cut]})
     published = run({"kind": "tar", "path": str(tmp_path / "in")})
