@@ -79,7 +79,15 @@ def assert_same_bits(left: Any, right: Any) -> None:
 def executors(cluster: StandaloneCluster) -> list[psutil.Process]:
     """The executor JVMs that the cluster's workers run now."""
     below = [child for worker in cluster.processes for child in psutil.Process(worker.pid).children(recursive=True)]
-    return [process for process in below if "CoarseGrainedExecutorBackend" in " ".join(process.cmdline())]
+    return [process for process in below if "CoarseGrainedExecutorBackend" in command_of(process)]
+
+
+def command_of(process: psutil.Process) -> str:
+    """Its command line; nothing for one that has just ended."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
 
 
 @pytest.fixture(scope="module")
