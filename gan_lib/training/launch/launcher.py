@@ -45,7 +45,10 @@ class Launched:
     restarts: int
     """How often all ranks were started again because an executor was lost."""
     start: dict[str, float]
-    """Seconds from spark-submit to rank 0's first line of work, by stage (see ``timeline``); empty for a script."""
+    """Seconds from spark-submit to rank 0's first line of work, by stage (see ``timeline``).
+
+    Empty for a script, and after a restart, whose seconds are no start.
+    """
 
 
 def launch(
@@ -77,7 +80,8 @@ def launch(
         storage.remove_tree(reports.folder)
         ordered = [found[rank] for rank in sorted(found)]
         if len(found) == settings.processes and all(report.state == "returned" for report in ordered):
-            return Launched([report.result for report in ordered], restarts, _start_of(launched, ordered[0]))
+            start = {} if restarts else _start_of(launched, ordered[0])
+            return Launched([report.result for report in ordered], restarts, start)
         if not _was_lost(ordered, settings.processes):
             break
         if restarts < settings.restarts:
