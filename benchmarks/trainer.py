@@ -3,7 +3,7 @@
     python benchmarks/trainer.py [--quick]
 
 Three tables. The trainer and the plain loop take turns step by step on one thread, one rank and two take turns run by
-run; figures are medians. The plain loop has the same nets, losses and optimisers but no averages, no norms and no checks.
+run; figures are medians. The plain loop has the same nets, losses and optimisers but no averages, norms or checks.
 The start-up is that of a real ``spark-submit jobs/train.py`` with two ranks. The last line is one JSON object.
 """
 
@@ -80,7 +80,8 @@ def compare(nets: str, cases: Any, seconds: float) -> float:
     ratios = []
     for name, settings, batch_size in cases:
         sides = LOOPS[name](build(name, settings)), our_step(name, settings, batch_size, Group())
-        plain, ours = (batch_size / seconds for seconds in step_seconds(sides, random_rows(batch_size), seconds))
+        rows = random_rows(batch_size, settings.get("size", SIDE))
+        plain, ours = (batch_size / taken for taken in step_seconds(sides, rows, seconds))
         print(f"{nets:10}{name:12}{plain:>14.1f}{ours:>15.1f}{ours / plain:>8.3f}", flush=True)
         ratios.append(ours / plain)
     return min(ratios)
@@ -119,10 +120,10 @@ def step_seconds(sides: Sequence[Step], rows: dict[str, Tensor], seconds: float)
     return [statistics.median(taken) for taken in times]
 
 
-def random_rows(count: int) -> dict[str, Tensor]:
+def random_rows(count: int, side: int = SIDE) -> dict[str, Tensor]:
     """A batch as the loader hands it out."""
     generator = torch.Generator().manual_seed(0)
-    pictures = torch.randint(0, 256, (count, 3, SIDE, SIDE), dtype=torch.uint8, generator=generator)
+    pictures = torch.randint(0, 256, (count, 3, side, side), dtype=torch.uint8, generator=generator)
     return {"picture": pictures.to(memory_format=torch.channels_last), "position": torch.arange(count)}
 
 

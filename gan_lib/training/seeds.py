@@ -14,5 +14,11 @@ def derive_seed(*parts: int | str) -> int:
 
 
 def seed_torch(*parts: int | str) -> None:
-    """Seed torch's generators (CPU and CUDA) with :func:`derive_seed` of ``parts``."""
-    torch.manual_seed(derive_seed(*parts))
+    """Seed torch's generators (CPU, and CUDA once it is in use) with :func:`derive_seed` of ``parts``.
+
+    Not ``torch.manual_seed``: that looks for devices of every maker, in each phase of each step.
+    """
+    seed = derive_seed(*parts)
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed(seed)
