@@ -15,6 +15,10 @@ setup:
 setup-modern:
 	@requirements/install.sh $(MODERN) requirements/modern.txt
 
+## The peers that benchmarks/ compares with, beside the default set: .venv-benchmarks/bin/python benchmarks/NAME.py
+setup-benchmarks:
+	@requirements/install.sh $(BENCH) requirements/lock.txt requirements/benchmarks.txt
+
 ## The main job: photos -> dataset -> training -> registry -> enlarged photos. PICTURES=dir JUDGE=dir take your own.
 demo: setup
 	@$(call in_venv,$(VENV)) python jobs/demo.py $(if $(PICTURES),--pictures "$(PICTURES)") $(if $(JUDGE),--judge "$(JUDGE)")

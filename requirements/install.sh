@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Make the virtual environment $1 hold exactly what the lock file $2 says, and check that Spark finds a Java.
+# Make the virtual environment $1 hold exactly what the lock files $2 ... say, and check that Spark finds a Java.
 # Does nothing when both are in order already. Run from the root of the repository.
 #
 # torch comes first, with its own dependencies (on other machines those are the CUDA packages). All else comes from the
@@ -7,7 +7,9 @@
 # though neither bound is real for us.
 set -euo pipefail
 
-venv=$1 lock=$2
+venv=$1
+shift
+locks=("$@")
 torch="torch==2.13.0"
 
 fail() { echo "error: $*" >&2; exit 2; }
@@ -51,13 +53,15 @@ make_venv() {
 
 ensure_java
 stamp=$venv/.installed
-wanted="$torch $(cat "$lock" setup.py | sha256sum | cut -d' ' -f1)"
+wanted="$torch $(cat "${locks[@]}" setup.py | sha256sum | cut -d' ' -f1)"
 [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && exit 0
 
-echo "Installing $lock into $venv (a few minutes, once) ..."
+echo "Installing ${locks[*]} into $venv (a few minutes, once) ..."
 [ -x "$venv/bin/python" ] || make_venv
 pip="$venv/bin/python -m pip --quiet --disable-pip-version-check"
 $pip install "$torch"
-$pip install --no-deps -r "$lock"
+for lock in "${locks[@]}"; do
+    $pip install --no-deps -r "$lock"
+done
 $pip install --no-deps --no-build-isolation -e .
 echo "$wanted" >"$stamp"
