@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 _GRAIN_COST = 4 * MEBIBYTE
-_TASKS_WANTED = 64
+_TASKS_WANTED = 32
 _GRAIN_COLUMNS = "url string, row_group int, items bigint, cost bigint, fingerprint bigint, known bigint"
 _GRAIN_SCHEMA = pa.schema(
     [

@@ -51,6 +51,7 @@ def run_task(workshop: Workshop, task: int, grains: Sequence[Grain]) -> None:
     """Do one task, unless an earlier attempt has. Its fragments count only once its accounts are written."""
     if storage.exists(workshop.account_url(task)):
         return
+    cv2.setNumThreads(1)  # tasks, and the threads in them, share the cores already
     items = [item for grain in grains for item in grain.read()]
     ledger: list[Account] = []
     shelf = _Shelf(workshop)
@@ -148,14 +149,17 @@ def _encoded(workshop: Workshop, alike: list[Pixels]) -> dict[str, bytes]:
 
 
 def _sums(patches: list[list[Pixels]]) -> list[int]:
-    """Exact integers, so that statistics do not depend on who added them up in which order."""
-    totals = np.zeros(7, np.int64)
+    """Levels and squares of every second pixel both ways: enough for means, at a quarter of the cost.
+
+    Exact integers, so that statistics do not depend on who added them up in which order.
+    """
+    totals = np.zeros(7)
     for alike in patches:
-        patch = np.ascontiguousarray(alike[-1])
-        levels = cv2.sumElems(patch)[:3]
-        squares = cv2.sumElems(cv2.multiply(patch, patch, dtype=cv2.CV_32F))[:3]
-        totals += np.array([*levels, *squares, patch.shape[0] * patch.shape[1]]).astype(np.int64)
-    return totals.tolist()
+        sample = np.ascontiguousarray(alike[-1][::2, ::2])
+        levels = cv2.sumElems(sample)[:3]
+        squares = cv2.sumElems(cv2.multiply(sample, sample, dtype=cv2.CV_32F))[:3]
+        totals += (*levels, *squares, sample.shape[0] * sample.shape[1])
+    return totals.astype(np.int64).tolist()
 
 
 class _Shelf:

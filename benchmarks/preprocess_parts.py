@@ -1,0 +1,162 @@
+"""Parts of preprocessing, measured one by one: decoders, near duplicates, the listing of a very large corpus.
+
+Run by ``preprocess.py``; each function prints a table and returns what its last line says.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyvips
+import simplejpeg
+from PIL import Image
+from pyspark.sql import SparkSession
+
+from gan_lib.corpus.duplicates import similar_pairs
+from gan_lib.corpus.items import COLUMNS, in_batches
+from gan_lib.corpus.looks import WINDOWS, perceptual_hashes
+from gan_lib.corpus.planning import plan_corpus
+from gan_lib.corpus.sources.folder import plain_items
+from gan_lib.corpus.sources.listing import Entry
+from gan_lib.corpus.spread import spread
+from gan_lib.pictures import Pixels, decode
+
+FILES, FOLDERS = 1_000_000, 500
+
+
+def photos_of(data: Path, count: int) -> list[bytes]:
+    """The first photos of BSDS500, as files."""
+    paths = sorted((data / "BSDS500").glob("t*/*.jpg"))[:count]
+    if len(paths) < count:
+        sys.exit(f"error: there are no {count} photos of BSDS500 in {data}; name its folder with --data.")
+    return [path.read_bytes() for path in paths]
+
+
+def compare_decoders(data: Path) -> dict[str, Any]:
+    """Pictures a second on one thread (best of five runs over 100 photos), and what each makes of half a file."""
+    cv2.setNumThreads(1)
+    pyvips.cache_set_max(0)
+    jpegs = photos_of(data, 100)
+    pngs = [cv2.imencode(".png", cv2.imdecode(np.frombuffer(jpeg, np.uint8), 1))[1].tobytes() for jpeg in jpegs]
+    decoders: dict[str, Callable[[bytes], Any]] = {
+        "simplejpeg": partial(simplejpeg.decode_jpeg, strict=True),
+        "OpenCV": lambda content: cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR),
+        "Pillow": lambda content: np.asarray(Image.open(io.BytesIO(content)).convert("RGB")),
+        "libvips": lambda content: _vips(content).numpy(),
+        "gan_lib.pictures": decode,
+        "Pillow, header only": lambda content: Image.open(io.BytesIO(content)).size,
+        "libvips, header only": lambda content: _vips(content).width,
+    }
+    print(f"{'decoder':24}{'JPEG/s':>10}{'PNG/s':>10}   half a JPEG")
+    rates: dict[str, Any] = {}
+    for name, decoder in decoders.items():
+        png_rate = 0 if name == "simplejpeg" else _rate(decoder, pngs)
+        rates[name] = {"jpeg": round(_rate(decoder, jpegs)), "png": round(png_rate)}
+        half = _outcome(decoder, jpegs[0][: len(jpegs[0]) // 2])
+        print(f"{name:24}{rates[name]['jpeg']:10}{rates[name]['png'] or '-':>10}   {half}")
+    return rates
+
+
+def _vips(content: bytes) -> pyvips.Image:
+    return pyvips.Image.new_from_buffer(content, "", access="sequential", fail_on="truncated")
+
+
+def _rate(decoder: Callable[[bytes], Any], contents: list[bytes]) -> float:
+    best = 0.0
+    for _ in range(5):
+        started = time.perf_counter()
+        for content in contents:
+            decoder(content)
+        best = max(best, len(contents) / (time.perf_counter() - started))
+    return best
+
+
+def _outcome(decoder: Callable[[bytes], Any], content: bytes) -> str:
+    try:
+        return "nothing" if decoder(content) is None else "accepted"
+    except Exception as error:
+        return f"refused ({type(error).__name__})"
+
+
+def copies_of(pixels: Pixels, rng: np.random.Generator) -> Iterator[tuple[str, Pixels]]:
+    """(what was done, the copy): recompressed, resized and slightly cropped."""
+    for quality in (75, 40):
+        yield f"JPEG of quality {quality}", decode(simplejpeg.encode_jpeg(pixels, quality=quality))
+    for factor in (0.5, 1.5):
+        resample = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
+        yield f"resized by {factor}", np.asarray(cv2.resize(pixels, None, fx=factor, fy=factor, interpolation=resample))
+    for kept in (0.98, 0.95, 0.92):
+        height, width = (int(side * kept) for side in pixels.shape[:2])
+        top, left = (rng.integers(0, old - new + 1) for old, new in zip(pixels.shape, (height, width), strict=False))
+        yield f"cropped to {kept:.0%}", np.ascontiguousarray(pixels[top : top + height, left : left + width])
+
+
+def measure_copies(data: Path) -> dict[str, Any]:
+    """Recall on copies of 200 photos, pairs of different photos taken for copies, and cost on synthetic hashes."""
+    pictures = [decode(content) for content in photos_of(data, 399)]
+    originals = [perceptual_hashes(picture) for picture in pictures]
+    found: dict[str, list[bool]] = {}
+    rng = np.random.default_rng(0)
+    for number, picture in enumerate(pictures[:200]):
+        for name, copy in copies_of(picture, rng):
+            pair = [originals[number], perceptual_hashes(copy)]
+            found.setdefault(name, []).append(len(similar_pairs(_array(pair))) == 1)
+    print(f"{'copies of 200 photos':24}{'found':>8}")
+    recall = {name: float(np.mean(hits)) for name, hits in found.items()}
+    for name, share in recall.items():
+        print(f"{name:24}{share:8.1%}")
+    merges = similar_pairs(_array(originals)).tolist()
+    total = len(originals) * (len(originals) - 1) // 2
+    print(f"different photos taken for copies: {len(merges)} of {total} pairs")
+    return {"recall": recall, "false_merges": len(merges), "pairs": total, "cpu_seconds": _cost_of_pairs()}
+
+
+def _array(hashes: list[bytes | None]) -> np.ndarray:
+    return np.frombuffer(b"".join(each or bytes(8 * len(WINDOWS)) for each in hashes), "<u8").reshape(-1, len(WINDOWS))
+
+
+def _cost_of_pairs() -> dict[int, float]:
+    seconds = {}
+    print(f"{'synthetic pictures':24}{'CPU s':>8}{'us each':>10}")
+    for count in (1_000, 10_000, 100_000):
+        hashes = np.random.default_rng(0).integers(0, 2**64, (count, len(WINDOWS)), dtype=np.uint64)
+        started = time.process_time()
+        similar_pairs(hashes)
+        seconds[count] = round(time.process_time() - started, 3)
+        print(f"{count:24,}{seconds[count]:8.2f}{seconds[count] / count * 1e6:10.0f}")
+    return seconds
+
+
+def measure_listing(spark: SparkSession) -> dict[str, Any]:
+    """List and plan a million files that are only names: what the driver needs for it."""
+    # A first small plan starts the workers and warms up Java, so that what is measured is the listing.
+    with tempfile.TemporaryDirectory() as folder:
+        plan_corpus(spread(spark, [0], partial(_names, count=1000), COLUMNS), folder, (), 2**26)
+        before = psutil.Process().memory_info().rss
+        started = time.perf_counter()
+        frame = spread(spark, list(range(FOLDERS)), partial(_names, count=FILES // FOLDERS), COLUMNS)
+        plan = plan_corpus(frame, folder, (), 2**26)
+        seconds = time.perf_counter() - started
+        grown = psutil.Process().memory_info().rss - before
+        size = sum(path.stat().st_size for path in Path(folder).iterdir())
+    print(f"{plan.items:,} files in {FOLDERS} folders -> {len(plan.tasks):,} tasks in {seconds:.1f} s")
+    print(
+        f"driver's Python grew by {grown / 2**20:.0f} MiB; Java ran in 2 GiB; the listing takes {size / 2**20:.0f} MiB"
+    )
+    return {"files": plan.items, "seconds": round(seconds, 1), "driver_mib": round(grown / 2**20, 1)}
+
+
+def _names(folder: int, count: int) -> Iterator[pa.RecordBatch]:
+    entries = (Entry(f"/corpus/{folder:04d}/{n:08d}.jpg", 100_000 + n % 50_000, str(n)) for n in range(count))
+    return in_batches(plain_items("/corpus", entries))
