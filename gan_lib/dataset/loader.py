@@ -241,7 +241,9 @@ class Loader:
     def _steps(self) -> Iterator[Step]:
         for order, start, left_out in self._orders():
             for place in range(start, order.rows - self.global_batch_size + 1, self.global_batch_size):
-                places = np.arange(place + self.rank, place + self.global_batch_size, self.world_size)
+                # Places of one remainder by world_size, so that a rank meets the same streams wherever a step begins.
+                first = place + (self.rank - place) % self.world_size
+                places = np.arange(first, place + self.global_batch_size, self.world_size)
                 position = order.epoch * self.images_per_epoch + places
                 last = place + self.global_batch_size - 1
                 yield Step(order.epoch, place, last, left_out, *order.rows_at(places), position)

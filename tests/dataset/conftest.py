@@ -1,0 +1,37 @@
+"""Small datasets on disk, made of scikit-image's pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from written import crops, write_dataset
+
+from gan_lib.dataset.catalog import Dataset
+from gan_lib.dataset.schema import ArrayField, Field, JpegField, ScalarField, Schema
+
+
+@pytest.fixture
+def numbers(tmp_path: Path) -> Callable[..., Dataset]:
+    """Makes a dataset of one field ``number``, 0 to ``rows`` - 1."""
+
+    def make(rows: int, group: int = 8, files: int = 2) -> Dataset:
+        schema = Schema("Numbers", (ScalarField("number", "int64"),))
+        return write_dataset(tmp_path / "numbers", schema, [{"number": n} for n in range(rows)], group, files)
+
+    return make
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Dataset:
+    """100 JPEGs of 32x32 with a label and a noise array, in row groups of 8."""
+    fields: tuple[Field, ...] = (
+        JpegField("image", (32, 32, 3), 95),
+        ScalarField("label", "int64"),
+        ArrayField("noise", "float32", (4,)),
+    )
+    random = np.random.default_rng(1)
+    rows = [{"image": crop, "label": n, "noise": random.random(4, np.float32)} for n, crop in enumerate(crops(100, 32))]
+    return write_dataset(tmp_path / "pictures", Schema("Pictures", fields), rows)
