@@ -3,7 +3,7 @@
     python benchmarks/loader.py --data ../shared/data            # all three workloads, about half an hour
     python benchmarks/loader.py --data ../shared/data --quick    # few rows, short runs: does everything work?
 
-Each contender runs in a process of its own, bound to two cores, once in a first round with every number of workers, then
+Each contender runs in a process of its own, bound to two cores: first once with every number of workers, then
 its best variant again in more rounds, in turn with the others; medians are compared. Memory is what the kernel cannot
 take back (anonymous and shared, in proportion), over the contender's whole process tree, at its peak.
 """

@@ -36,7 +36,8 @@ def ours(workload: Workload, folder: Path) -> Iterator[int]:
 def ours_cached(workload: Workload, folder: Path) -> Iterator[int]:
     """gan_lib's loader after a first epoch that filled its cache of decoded rows."""
     cache = DecodedCache(str(folder / "decoded"), max_bytes=1 << 40)
-    with Loader(open_dataset(str(folder / "petastorm")), batch_size=workload.batch_size, decoded_cache=cache) as loader:
+    dataset = open_dataset(str(folder / "petastorm"))
+    with Loader(dataset, batch_size=workload.batch_size, decoded_cache=cache) as loader:
         for _ in loader:
             pass
         for batch in loader.forever():

@@ -183,7 +183,9 @@ class _Dtype:
 
 
 def _reconstruct(cls: type, base: type, state: Any) -> Any:
-    """``copyreg._reconstructor`` for the stand-ins: how Python 2 began its objects."""
+    """``copyreg._reconstructor`` for the stand-ins: how the oldest pickle protocols begin an object."""
+    if cls is _UnischemaField and isinstance(state, tuple):
+        return cls(*state)
     if cls not in (_Unischema, _Image, _Ndarray, _CompressedNdarray, _Scalar, _SparkType) or state is not None:
         raise pickle.UnpicklingError("an object that a Unischema does not hold")
     return cls()
@@ -201,17 +203,20 @@ _OTHER_NAMES: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): OrderedDict,
     ("copyreg", "_reconstructor"): _reconstruct,
     ("builtins", "object"): object(),
+    ("builtins", "tuple"): object(),
     ("decimal", "Decimal"): _Dtype("decimal"),
     **{("numpy", name): _Dtype(dtype) for name, dtype in _DTYPES.items()},
     **{("builtins", name): _Dtype(_DTYPES[name]) for name in ("bool", "int", "float", "str", "bytes", "unicode")},
     **{("pyspark.sql.types", name): _SparkType for name in (*_SPARK_TYPES.values(), "VarcharType", "DateType")},
 }
+_PYTHON_2_MODULES = {"copy_reg": "copyreg", "__builtin__": "builtins"}
 # Petastorm had other names before it was published; its own reader still accepts them.
 _PETASTORM_PACKAGES = ("petastorm.", "av.ml.dataset_toolkit.", "av.experimental.deepdrive.dataset_toolkit.")
 
 
 class _StrictUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
+        module = _PYTHON_2_MODULES.get(module, module)
         for package in _PETASTORM_PACKAGES:
             if (module.removeprefix(package), name) in _PETASTORM_NAMES and module.startswith(package):
                 return _PETASTORM_NAMES[module.removeprefix(package), name]
