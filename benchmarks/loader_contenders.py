@@ -45,7 +45,7 @@ def ours_cached(workload: Workload, folder: Path) -> Iterator[int]:
 
 
 def limit(workload: Workload, folder: Path) -> Iterator[int]:
-    """The same decoder over bytes in memory, with as many threads as there are cores; no reading, shuffling or order."""
+    """The same decoder over bytes in memory, by as many threads as there are cores: no reading, no shuffling."""
     dataset = open_dataset(str(folder / "petastorm"))
     contents = [path.read_bytes() for path in sorted((folder / "files").glob("*/*"))]
     header = workload.field.header() if isinstance(workload.field, ArrayField) else None

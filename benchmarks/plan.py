@@ -35,14 +35,12 @@ def main() -> None:
     order = plan.epoch(3, plan.rows % step)
     seconds["reading_list"] = _timed(lambda: order.reading_list(17, options.ranks))
     for name, number in (("first_step", 0), ("middle_step", steps // 2), ("last_step", steps - 1)):
-        seconds[name] = _timed(lambda number=number: _rank_step(plan.epoch(3, plan.rows % step), number, options))
+        seconds[name] = _timed(lambda n=number: _rank_step(plan.epoch(3, plan.rows % step), n, options))
     seconds["following_step"] = _timed(lambda: _rank_step(order, 1, options))
     peak = tracemalloc.get_traced_memory()[1]
 
     groups = len(order.reading_list(17, options.ranks)[0])
-    print(
-        f"{options.row_groups} row groups, {plan.rows} rows, {options.ranks} ranks: {steps} steps of {step} rows an epoch"
-    )
+    print(f"{options.row_groups} row groups, {plan.rows} rows, {options.ranks} ranks: {steps} steps of {step} rows")
     print(f"one rank reads {groups} row groups, where {options.row_groups / options.ranks:g} would be its even share")
     print(f"each measured with the epoch's own work in it, but for the following step; peak of all {peak / 1e6:.1f} MB")
     for name, value in seconds.items():

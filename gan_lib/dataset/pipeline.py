@@ -19,6 +19,10 @@ from gan_lib.dataset.decoding import BatchDecoder, BatchMemory, Step
 from gan_lib.dataset.reading import ReadAhead
 
 
+# Longer than a read from a disk takes; a read that takes longer is stuck, and its thread ends when the store lets go.
+_SECONDS_FOR_A_READ_TO_END = 0.5
+
+
 @dataclass
 class _Decoding:
     """A batch while its rows are decoded: as many parts as there are threads, each with places of its own."""
@@ -91,6 +95,8 @@ class Pipeline:
             self._parts.put(None)
         for thread in (self._supplier, *self._decoders):
             thread.join()
+        for thread in self._reading.threads:
+            thread.join(_SECONDS_FOR_A_READ_TO_END)
 
     def _supply(self) -> None:
         try:

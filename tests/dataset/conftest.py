@@ -7,10 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from written import crops, write_dataset
 
 from gan_lib.dataset.catalog import Dataset
 from gan_lib.dataset.schema import ArrayField, Field, JpegField, ScalarField, Schema
+
+# Examples of arithmetic take milliseconds, but the machine may be busy with other things.
+settings.register_profile("busy machine", deadline=None)
+settings.load_profile("busy machine")
 
 
 @pytest.fixture

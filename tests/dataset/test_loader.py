@@ -203,15 +203,15 @@ def test_too_large_a_batch_is_refused(numbers: Callable[..., Dataset]):
 
 
 def test_no_thread_is_left_after_a_hundred_epochs(numbers: Callable[..., Dataset]):
-    before = threading.active_count()
+    before = set(threading.enumerate())
     loader = Loader(numbers(32), batch_size=8)
     running = []
     for _ in range(100):
         assert len(numbers_of(loader)) == 32
-        running.append(threading.active_count())
+        running.append(set(threading.enumerate()) - before)
     loader.close()
-    assert len(set(running)) == 1
-    assert threading.active_count() == before
+    assert all(threads == running[0] for threads in running)
+    assert not set(threading.enumerate()) - before
     assert not psutil.Process().children()
 
 
