@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 ROOT = Path(__file__).parent.parent
+os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # Spark's workers are this environment's Python too
 DEAREST_LAST = ("end_to_end", "cluster")
 
 
