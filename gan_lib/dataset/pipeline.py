@@ -18,7 +18,6 @@ from gan_lib.dataset.columns import RowGroupTable
 from gan_lib.dataset.decoding import BatchDecoder, BatchMemory, Step
 from gan_lib.dataset.reading import ReadAhead
 
-
 # Longer than a read from a disk takes; a read that takes longer is stuck, and its thread ends when the store lets go.
 _SECONDS_FOR_A_READ_TO_END = 0.5
 
