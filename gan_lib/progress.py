@@ -29,7 +29,7 @@ def progress(total: int | None, unit: str, description: str) -> AbstractContextM
     On a terminal the line is redrawn twice a second; in a log there is a new line every quarter of a minute.
     """
     if sys.stderr.isatty():
-        return tqdm(total=total, unit=f" {unit}", desc=description, mininterval=0.5, maxinterval=0.5, dynamic_ncols=True)
+        return tqdm(total=total, unit=f" {unit}", desc=description, mininterval=0.5, dynamic_ncols=True)
     return tqdm(
         total=total,
         unit=f" {unit}",

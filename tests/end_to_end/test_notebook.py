@@ -35,7 +35,8 @@ def test_the_notebook_runs_from_top_to_bottom(repository: Path, photos: Path, tm
         PROCESSES=1,
     )
     script = tmp_path / "notebook.py"
-    script.write_text(f"{program}\nprint('widths', [row[0] for row in enlarged.select('result.width').collect()])\nspark.stop()\n")
+    closing = "print('widths', [row[0] for row in enlarged.select('result.width').collect()])\nspark.stop()\n"
+    script.write_text(f"{program}\n{closing}")
     done = subprocess.run(
         [sys.executable, str(script)],
         cwd=repository,

@@ -36,7 +36,7 @@ def png_claiming(width: int, height: int) -> bytes:
 
 
 def bad_contents() -> dict[str, bytes]:
-    """File name -> content that ``Limits(max_bytes=200_000, max_pixels=250_000, min_side=4)`` keep from being scored."""
+    """File name -> content that ``Limits(max_bytes=200_000, max_pixels=250_000, min_side=4)`` keep out."""
     jpeg, png, webp, gif, tiff, bmp = (encoded(kind) for kind in ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP"))
     noise = np.random.default_rng(0).integers(0, 256, 5000, dtype=np.uint8).tobytes()
     return {
