@@ -119,7 +119,7 @@ class Training:
                 if _crossed(spans.metrics, before, engine.clock):
                     seconds = time.monotonic() - started
                     self._report(engine.clock.images - first, seconds)
-                    bar.total = self._images_in_time(bar.total, engine.clock.images - first, seconds)
+                    bar.total = self._images_in_time(first, seconds)
                     if self._out_of_time(seconds):
                         break
         self._save()
@@ -138,10 +138,11 @@ class Training:
             return progress(left, "images", f"train {self._settings.recipe['name']}")
         return tqdm(disable=True)
 
-    def _images_in_time(self, planned: int, images: int, seconds: float) -> int:
-        """How many images this run will see: as planned, or as the time budget allows at the present pace."""
+    def _images_in_time(self, first: int, seconds: float) -> int:
+        """How many images this run, begun at ``first``, will see: as planned, or as its time allows at this pace."""
+        planned, done = self._settings.training.images - first, self._engine.clock.images - first
         budget = self._settings.training.stop_after
-        return planned if budget is None else min(planned, max(images, round(images * budget / seconds)))
+        return planned if budget is None else min(planned, max(done, round(done * budget / seconds)))
 
     def _report(self, images: int, seconds: float) -> dict[str, float]:
         """Log the means since the last report; ``images`` and ``seconds`` are those of this run."""

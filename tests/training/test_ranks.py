@@ -74,3 +74,10 @@ def test_a_training_of_two_ranks_goes_on_with_one_and_each_rank_keeps_its_pool(p
     assert not torch.equal(*pools)
     longer = settings_of("cyclegan", patches, tmp_path, training={"images": 40})
     assert train(longer, 0, 1, torch.device("cpu"), SilentTracker())["images"] == 40
+
+
+def test_both_ranks_stop_together_when_the_time_is_up(patches, tmp_path):
+    training = {"images": 1_000_000, "stop_after": 1.0}
+    settings = settings_of("srresnet", patches, tmp_path, training=training)
+    first, second = run_ranks(settings, tmp_path)
+    assert first["images"] == second["images"] < 1_000_000
