@@ -112,6 +112,7 @@ class _Arrivals:
         """Score all that the stream finds new, and return."""
         stream = (
             self._spark.readStream.format("binaryFile")
+            .schema("path string, modificationTime timestamp, length long, content binary")
             .option("recursiveFileLookup", "true")
             .option("maxFilesPerTrigger", str(self._settings.incremental.pictures_a_batch))
             .load(_escape_glob(self._watch.root))
