@@ -61,7 +61,7 @@ class Account:
     split: str = ""
     patches: int = 0
     sums: list[int] = field(default_factory=list)
-    """over every second pixel of the last picture's patches: 3 sums of levels, 3 of their squares, number of pixels"""
+    """over every fourth pixel of the last picture's patches: 3 sums of levels, 3 of their squares, number of pixels"""
 
 
 _NAMES = [f.name for f in fields(Account)]

@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
+from fsspec.implementations.local import LocalFileSystem
 
 from gan_lib import storage
 from gan_lib.dataset.schema import Schema
@@ -65,10 +66,15 @@ def write_fragment(url: str, rows: list[PatchRow], schema: Schema, bin_bits: int
 
 def read_bins(url: str, split: int, first: int, end: int, bin_bits: int) -> pa.Table:
     """The rows of a fragment in the bins ``first`` to ``end`` (exclusive) of a split."""
-    fs, path = storage.open_store(url)
-    with fs.open(path, "rb") as file, pa.ipc.open_file(file) as reader:
+    with _opened(url) as file, pa.ipc.open_file(file) as reader:
         places = np.array(json.loads(reader.schema.metadata[_INDEX]))
         base = split << bin_bits
         low, high = np.searchsorted(places, [base + first, base + end])
         batches = [reader.get_batch(number) for number in range(low, high)]
         return pa.Table.from_batches(batches, reader.schema).replace_schema_metadata(None)
+
+
+def _opened(url: str) -> IO[bytes] | pa.MemoryMappedFile:
+    """A local fragment is mapped, so that its bytes are copied once only, into the dataset's file."""
+    fs, path = storage.open_store(url)
+    return pa.memory_map(path) if isinstance(fs, LocalFileSystem) else fs.open(path, "rb")

@@ -90,9 +90,11 @@ def _write_output(workshop: Workshop, fragments: Sequence[str], output: Output, 
     split = SPLITS.index(output.split)
     pieces = [fragment_schema(workshop.schema).empty_table()]
     for fragment in fragments:
-        piece = read_bins(fragment, split, output.first_bin, output.end_bin, workshop.bin_bits)
-        pieces.append(piece.filter(pc.invert(pc.is_in(piece[ITEM], dropped))))
-    rows = pa.concat_tables(pieces).sort_by([(KEY, "ascending"), (ITEM, "ascending")])
+        pieces.append(read_bins(fragment, split, output.first_bin, output.end_bin, workshop.bin_bits))
+    rows = pa.concat_tables(pieces)
+    order = pc.sort_indices(rows.select([KEY, ITEM]), [(KEY, "ascending"), (ITEM, "ascending")])
+    dropped_rows = pc.is_in(rows[ITEM].take(order), dropped).to_numpy()
+    rows = rows.take(pa.array(order.to_numpy()[~dropped_rows]))
     _write_parquet(rows.drop_columns([KEY, ITEM]), workshop.settings.layout.row_group_rows, url)
 
 

@@ -181,7 +181,7 @@ class Filters(Settings):
         """``flat`` or ``blurred``, or None for a patch to keep."""
         if self.min_contrast is None and self.min_sharpness is None:
             return None
-        luma = cv2.cvtColor(patch, cv2.COLOR_RGB2GRAY)
+        luma = cv2.cvtColor(np.ascontiguousarray(patch), cv2.COLOR_RGB2GRAY)
         if self.min_contrast is not None and luma.std() < self.min_contrast:
             return "flat"
         if self.min_sharpness is not None and cv2.Laplacian(luma, cv2.CV_64F).var() < self.min_sharpness:
@@ -205,7 +205,7 @@ def cut_alike(pictures: list[Pixels], cut: Cutting, filters: Filters, rng: np.ra
     patches, objections = [], []
     for top, left, tall, wide in cut.boxes(height, width, rng):
         alike = [picture[top : top + tall, left : left + wide] for picture in pictures]
-        objection = filters.objection(np.ascontiguousarray(alike[-1]))
+        objection = filters.objection(alike[-1])
         if objection is None:
             patches.append(alike)
         else:

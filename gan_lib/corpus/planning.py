@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 _GRAIN_COST = 4 * MEBIBYTE
-_TASKS_WANTED = 32
+_TASKS_WANTED = 16
 _GRAIN_COLUMNS = "url string, row_group int, items bigint, cost bigint, fingerprint bigint, known bigint"
 _GRAIN_SCHEMA = pa.schema(
     [
@@ -102,7 +102,9 @@ def plan_corpus(frame: DataFrame, folder: str, known_accounts: Sequence[str], ta
         known_accounts: accounts of an earlier version; samples in them, unchanged, are left out.
         task_bytes: most that a task should read; small corpora get smaller tasks, so that all cores have some.
     """
-    rows = frame.mapInArrow(partial(_write_listing, folder, tuple(known_accounts)), _GRAIN_COLUMNS).collect()
+    rows = frame.mapInArrow(
+        partial(_write_listing, folder, tuple(known_accounts), min(_GRAIN_COST, task_bytes)), _GRAIN_COLUMNS
+    ).collect()
     grains = [Grain(row.url, row.row_group, row.items, row.cost) for row in rows if row.items]
     fingerprint = sum(row.fingerprint for row in rows) % 2**64
     return Plan(share_out(grains, task_bytes), fingerprint, sum(row.known for row in rows))
@@ -113,9 +115,9 @@ def share_out(grains: Sequence[Grain], task_bytes: int) -> tuple[tuple[Grain, ..
     total = sum(grain.cost for grain in grains)
     wanted = min(max(total // _TASKS_WANTED, min(_GRAIN_COST, task_bytes)), task_bytes)
     tasks: list[list[Grain]] = []
-    cost = wanted
+    cost = 0
     for grain in grains:
-        if cost + grain.cost > wanted:
+        if not tasks or cost + grain.cost > wanted:
             tasks.append([])
             cost = 0
         tasks[-1].append(grain)
@@ -124,7 +126,7 @@ def share_out(grains: Sequence[Grain], task_bytes: int) -> tuple[tuple[Grain, ..
 
 
 def _write_listing(
-    folder: str, known_accounts: Sequence[str], batches: Iterator[pa.RecordBatch]
+    folder: str, known_accounts: Sequence[str], grain_cost: int, batches: Iterator[pa.RecordBatch]
 ) -> Iterator[pa.RecordBatch]:
     """Write one partition of the listing, a row group for each grain; yield a line about each."""
     known = _fingerprints(known_accounts)
@@ -132,7 +134,7 @@ def _write_listing(
     sink = io.BytesIO()  # holds names and numbers only: about 100 bytes a sample
     lines: list[tuple[str, int, int, int, int, int]] = []
     with pq.ParquetWriter(sink, ARROW_SCHEMA, compression="zstd") as writer:
-        for items, seen in _grains(batches, known):
+        for items, seen in _grains(batches, known, grain_cost):
             if items:
                 writer.write_batch(to_batch(items))
             fingerprint = sum(item.fingerprint for item in items) % 2**63
@@ -142,7 +144,7 @@ def _write_listing(
     yield pa.RecordBatch.from_arrays([pa.array(c) for c in zip(*lines, strict=True)], schema=_GRAIN_SCHEMA)
 
 
-def _grains(batches: Iterator[pa.RecordBatch], known: np.ndarray) -> Iterator[tuple[list[Item], int]]:
+def _grains(batches: Iterator[pa.RecordBatch], known: np.ndarray, grain_cost: int) -> Iterator[tuple[list[Item], int]]:
     """(new samples of a grain, known samples passed over meanwhile); the last grain may be empty."""
     items: list[Item] = []
     cost = seen = 0
@@ -154,7 +156,7 @@ def _grains(batches: Iterator[pa.RecordBatch], known: np.ndarray) -> Iterator[tu
                 continue
             items.append(item)
             cost += item.cost
-            if cost >= _GRAIN_COST:
+            if cost >= grain_cost:
                 yield items, seen
                 items, cost, seen = [], 0, 0
     yield items, seen

@@ -142,7 +142,7 @@ class _Run:
         pictures = [settings.picture_field(name) for name in listing.pictures]
         self.schema = Schema("Patches", (*pictures, *values))
         bits = ceil(log2(max(1, 4 * plan.cost / settings.layout.file_bytes)))
-        self.workshop = Workshop(settings, self.schema, listing.pictures, self.folder, min(14, max(6, bits)))
+        self.workshop = Workshop(settings, self.schema, listing.pictures, self.folder, min(14, max(4, bits)))
         self.staged = storage.join(self.folder, "version")
 
     def publish(self) -> Published:

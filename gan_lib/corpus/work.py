@@ -149,13 +149,13 @@ def _encoded(workshop: Workshop, alike: list[Pixels]) -> dict[str, bytes]:
 
 
 def _sums(patches: list[list[Pixels]]) -> list[int]:
-    """Levels and squares of every second pixel both ways: enough for means, at a quarter of the cost.
+    """Levels and squares of every fourth pixel both ways: enough for means, at a sixteenth of the cost.
 
     Exact integers, so that statistics do not depend on who added them up in which order.
     """
     totals = np.zeros(7)
     for alike in patches:
-        sample = np.ascontiguousarray(alike[-1][::2, ::2])
+        sample = np.ascontiguousarray(alike[-1][::4, ::4])
         levels = cv2.sumElems(sample)[:3]
         squares = cv2.sumElems(cv2.multiply(sample, sample, dtype=cv2.CV_32F))[:3]
         totals += (*levels, *squares, sample.shape[0] * sample.shape[1])

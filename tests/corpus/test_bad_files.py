@@ -95,7 +95,7 @@ def good_files() -> dict[str, tuple[bytes, np.ndarray, float]]:
         "broken_exif.jpg": (
             file_of(picture(29), "jpeg", quality=98, exif=b"Exif\0\0MM\0*\xff\xff\xff\xff"),
             picture(29),
-            2,
+            4,
         ),
         "windows.bmp": (file_of(picture(30), "bmp"), picture(30), 0),
         "lossy.webp": (file_of(picture(31), "webp", quality=95), picture(31), 4),
