@@ -12,7 +12,7 @@ import pytest
 from gan_lib.corpus.preprocess import Published, preprocess
 from gan_lib.dataset.format import Manifest, published_versions, version_url
 from tests.corpus.conftest import file_of, fill, picture
-from tests.corpus.test_killed import SCRIPT, assert_same_content, settings_for
+from tests.corpus.test_killed_preprocessing import SCRIPT, assert_same_content, settings_for
 
 pytestmark = pytest.mark.cluster
 
