@@ -3,10 +3,10 @@
 Not for what a corpus wants of a picture (crops, filters, duplicates: `gan_lib.corpus`), nor for augmenting batches.
 
 The decoder was chosen by ``python benchmarks/preprocess.py --decoders`` (100 photos of 481x321 from BSDS500, one
-thread, 2 noisy cores): as JPEG simplejpeg decodes 605 a second, OpenCV 660, Pillow 504, libvips 278; as PNG OpenCV and
-Pillow 209, libvips 170. OpenCV, though, hands out the upper half of a truncated file without a word, and knows no ICC
-profile and no CMYK. So simplejpeg, which is strict, decodes the ordinary JPEG, and Pillow everything else. Pillow also
-reads the header (17,000 a second; libvips 3,300): the limits are checked by it, before any pixel is allocated.
+thread, noisy cores): as JPEG simplejpeg decodes 1016 a second, OpenCV 1015, Pillow 618, libvips 470; as PNG OpenCV 249,
+Pillow 238, libvips 251. Only simplejpeg refuses a JPEG that is damaged in its middle; OpenCV, besides, knows no ICC
+profile and no CMYK. So simplejpeg decodes the ordinary JPEG, and Pillow everything else. Pillow also reads the header
+(20,700 a second; libvips 7,300): the limits are checked by it, before any pixel is allocated.
 
 Rules that bring every picture to 8-bit RGB:
 

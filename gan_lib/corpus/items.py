@@ -8,11 +8,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 UNKNOWN = -1
 """Length of a part that reaches to the end of its file, where the listing did not tell the file's size."""
@@ -23,7 +26,9 @@ COLUMNS = (
 )
 """The columns of a source's DataFrame, as Spark's ``mapInArrow`` wants them."""
 
-_PART_TYPE = pa.struct([("url", pa.string()), ("offset", pa.int64()), ("length", pa.int64())])
+_PART_NAMES, _PART_TYPES = ("url", "offset", "length"), (pa.string(), pa.int64(), pa.int64())
+_PART_TYPE = pa.struct(list(zip(_PART_NAMES, _PART_TYPES, strict=True)))
+_TEXTS = ("fields", "stamp", "problem")
 ARROW_SCHEMA = pa.schema(
     [
         ("name", pa.string()),
@@ -95,26 +100,34 @@ class Item:
         return int.from_bytes(digest, "little", signed=True)
 
 
-def to_batch(items: list[Item]) -> pa.RecordBatch:
-    """Items as a record batch of :data:`ARROW_SCHEMA`."""
-    rows = [
-        {
-            "name": item.name,
-            "parts": [vars(part) for part in item.parts],
-            "fields": item.fields,
-            "stamp": item.stamp,
-            "problem": item.problem,
-        }
-        for item in items
+def to_batch(items: Sequence[Item]) -> pa.RecordBatch:
+    """Items as a record batch of :data:`ARROW_SCHEMA`. By columns: a corpus may have a hundred million."""
+    parts = [part for item in items for part in item.parts]
+    ends = np.cumsum([0, *(len(item.parts) for item in items)], dtype=np.int32)
+    columns = [
+        pa.array([getattr(part, name) for part in parts], kind)
+        for name, kind in zip(_PART_NAMES, _PART_TYPES, strict=True)
     ]
-    return pa.RecordBatch.from_pylist(rows, schema=ARROW_SCHEMA)
+    structs = pa.StructArray.from_arrays(columns, fields=list(_PART_TYPE))
+    return pa.RecordBatch.from_arrays(
+        [
+            pa.array([item.name for item in items], pa.string()),
+            pa.ListArray.from_arrays(pa.array(ends), structs),
+            *(pa.array([getattr(item, name) for item in items], pa.string()) for name in _TEXTS),
+        ],
+        schema=ARROW_SCHEMA,
+    )
 
 
 def from_batch(batch: pa.RecordBatch) -> Iterator[Item]:
     """The items in a record batch of :data:`ARROW_SCHEMA`."""
-    for row in batch.to_pylist():
-        parts = tuple(Part(**part) for part in row["parts"] or ())
-        yield Item(row["name"], parts, row["fields"] or "{}", row["stamp"] or "", row["problem"])
+    lists = batch.column(1)
+    flat = lists.flatten()
+    parts = map(Part, *(flat.field(number).to_pylist() for number in range(len(_PART_NAMES))))
+    counts = pc.list_value_length(lists).fill_null(0).to_pylist()
+    texts = (batch.column(number).to_pylist() for number in (0, 2, 3, 4))
+    for count, name, fields, stamp, problem in zip(counts, *texts, strict=True):
+        yield Item(name, tuple(islice(parts, count)), fields or "{}", stamp or "", problem)
 
 
 def in_batches(items: Iterator[Item], size: int = 2048) -> Iterator[pa.RecordBatch]:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -154,7 +154,7 @@ class _Run:
         outputs = self._outputs(facts)
         fragments = [fragment for fact in facts for fragment in fact["fragments"]]
         dropped = pa.array(sorted(copies), pa.int64())
-        with progress(None, "files", "writing"):
+        with _watched({output.path: 1 for output in outputs}, self.staged, "files", "writing"):
             new_files = merge(self.spark, self.workshop, fragments, outputs, dropped, self.staged)
         manifest = self._assemble(done, copies, new_files)
         final = version_url(self.settings.output, self.version)
@@ -168,7 +168,8 @@ class _Run:
             run_task(workshop, *numbered)
             yield pa.RecordBatch.from_arrays([pa.array([numbered[0]], pa.int64())], names=["task"])
 
-        with _watched(self.plan, workshop):
+        sizes = {f"{n:06d}.parquet": sum(grain.items for grain in task) for n, task in enumerate(self.plan.tasks)}
+        with _watched(sizes, storage.join(workshop.folder, "done"), "pictures", "cutting patches"):
             spread(self.spark, list(enumerate(self.plan.tasks)), work, "task bigint").collect()
 
     def _copies(self, done: list[str]) -> dict[int, str]:
@@ -246,17 +247,23 @@ def _written(urls: list[str]) -> pa.Table:
 
 
 @contextmanager
-def _watched(plan: Plan, workshop: Workshop) -> Iterator[None]:
-    """Show how far the tasks are, by the accounts that they leave behind, while Spark has the main thread."""
+def _watched(sizes: Mapping[str, int], folder: str, unit: str, description: str) -> Iterator[None]:
+    """Show how far tasks are, by the files that they leave behind, while Spark has the main thread.
+
+    Args:
+        sizes: file that a task leaves below ``folder`` -> how much is done with it.
+        folder: where tasks leave them.
+        unit: of what is counted.
+        description: what the tasks do.
+    """
     stop = threading.Event()
-    folder = storage.join(workshop.folder, "done")
-    sizes = [sum(grain.items for grain in task) for task in plan.tasks]
+    parents = {name.rpartition("/")[0] for name in sizes}
 
     def done() -> int:
-        names = [name for name in storage.list_names(folder) if name.endswith(".parquet")]
-        return sum(sizes[int(name.partition(".")[0])] for name in names)
+        found = {f"{p}/{n}".lstrip("/") for p in parents for n in storage.list_names(storage.join(folder, p))}
+        return sum(size for name, size in sizes.items() if name in found)
 
-    with progress(plan.items, "pictures", "cutting patches") as bar:
+    with progress(sum(sizes.values()), unit, description) as bar:
 
         def watch() -> None:
             while not stop.wait(_SECONDS_BETWEEN_LOOKS):
