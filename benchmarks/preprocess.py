@@ -8,13 +8,15 @@
 All contenders read the same folder of photos, cut one patch of 256x256 from each and store it as JPEG of quality 95 on
 the same two cores, in turn, several times; medians are compared. Ours and Petastorm's share one warm Spark session.
 Bare threads only read, decode, cut and encode: what is lost against them is the price of checks, hashes, accounts, the
-global shuffle, the files and Spark. img2dataset runs where ``IMG2DATASET_PYTHON`` names an interpreter that has it.
+global shuffle, the files and Spark. img2dataset runs where it is installed, or where ``IMG2DATASET_PYTHON``
+names an interpreter that has it.
 The last line is one JSON object.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import shutil
@@ -90,8 +92,9 @@ def compare_throughput(options: argparse.Namespace) -> dict[str, Any]:
             "petastorm recipe": partial(run_petastorm_recipe, spark),
             "bare threads (the limit)": run_bare_threads,
         }
-        if "IMG2DATASET_PYTHON" in os.environ:
-            contenders["img2dataset"] = partial(run_img2dataset, os.environ["IMG2DATASET_PYTHON"])
+        python = os.environ.get("IMG2DATASET_PYTHON") or (importlib.util.find_spec("img2dataset") and sys.executable)
+        if python:
+            contenders["img2dataset"] = partial(run_img2dataset, python)
         rates: dict[str, list[float]] = {name: [] for name in contenders}
         for number in range(options.rounds + 1):
             source = photos if number else few  # the first round warms up Java, the workers and the disk cache
