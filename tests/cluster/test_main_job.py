@@ -16,7 +16,7 @@ from PIL import Image
 from gan_lib.pictures import decode
 from gan_lib.translator import Translator
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 PHOTOS = ("astronaut.png", "coffee.png", "chelsea.png", "rocket.jpg", "motorcycle_left.png", "camera.png")
 JUDGES = ("hubble_deep_field.jpg", "ihc.png")

@@ -14,7 +14,7 @@ from gan_lib.dataset.format import Manifest, published_versions, version_url
 from tests.corpus.conftest import file_of, fill, picture
 from tests.corpus.test_killed_preprocessing import SCRIPT, assert_same_content, settings_for
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 
 def executors() -> list[psutil.Process]:
