@@ -23,6 +23,8 @@ class Canvas(Protocol):
 
     height: int
     width: int
+    memory: int
+    """Bytes of the process's memory that it holds."""
 
     def paste(self, window: Window, values: NDArray) -> None:
         """Keep what counts of a translated window: (scale * height, scale * width, 3)."""
@@ -37,6 +39,7 @@ class MemoryCanvas:
     def __init__(self, height: int, width: int, scale: int) -> None:
         self.height, self.width, self._scale = height, width, scale
         self.pixels: Pixels = np.empty((height, width, 3), np.uint8)
+        self.memory = self.pixels.nbytes
 
     def paste(self, window: Window, values: Pixels) -> None:
         """Copy the core of a translated window; what lies beyond the canvas is padding and dropped."""
@@ -56,6 +59,7 @@ class DiskCanvas:
 
     def __init__(self, height: int, width: int, scale: int) -> None:
         self.height, self.width, self._scale = height, width, scale
+        self.memory = 0
         # A file without a name: gone when the process is, however it ends.
         self._file = tempfile.TemporaryFile(prefix="gan_lib-canvas-", buffering=0)  # noqa: SIM115, held until close
         self.path = f"/dev/fd/{self._file.fileno()}"
@@ -85,6 +89,7 @@ class BlendingCanvas:
         bottom = max(window.rows.stop for window in windows) * scale
         right = max(window.columns.stop for window in windows) * scale
         self._sums = np.zeros((bottom, right, 3), np.float32)
+        self.memory = self._sums.nbytes
         self._row_ramps = _ramps(sorted({window.rows for window in windows}), scale)
         self._column_ramps = _ramps(sorted({window.columns for window in windows}), scale)
 

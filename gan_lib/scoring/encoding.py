@@ -6,9 +6,12 @@ lines of it at a time.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
-from collections.abc import Mapping
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyvips
@@ -47,29 +50,49 @@ def to_bytes(canvas: Canvas, output: OutputSettings, stamp: Mapping[str, str]) -
         return path.read_bytes()
 
 
-def to_file(canvas: Canvas, url: str, output: OutputSettings, stamp: Mapping[str, str]) -> None:
+def to_file(canvas: Canvas, url: str, output: OutputSettings, stamp: Mapping[str, str], scratch: str) -> None:
     """Encode a canvas with its stamp to ``url``, which appears whole or not at all.
+
+    A local file grows in ``scratch``, a folder on the same disk, so that whoever kills this process leaves nothing
+    among the results.
 
     Raises:
         PictureRejected: the format cannot hold a picture so large.
     """
     check_fits(canvas, output)
-    if not isinstance(canvas, DiskCanvas):
+    local = storage.is_local(url)
+    if not local and not isinstance(canvas, DiskCanvas):
         storage.write_atomic(url, _encode(canvas, output, stamp))
         return
-    fs, path = storage.open_store(url)
-    local = storage.is_local(url)
-    folder = os.path.dirname(path) if local else None
-    if folder:
-        os.makedirs(folder, exist_ok=True)
-    # The folder's name begins with an underscore: no reader of the results looks into it.
-    with tempfile.TemporaryDirectory(prefix="_gan_lib-encode-", dir=folder) as scratch:
-        encoded = os.path.join(scratch, f"picture{SUFFIX[output.format]}")
-        _stream(canvas, encoded, output, stamp)
-        if local:
-            os.replace(encoded, path)
+    with _scratch_file(scratch if local else tempfile.gettempdir(), SUFFIX[output.format]) as path:
+        if isinstance(canvas, DiskCanvas):
+            _stream(canvas, path, output, stamp)
         else:
-            fs.put_file(encoded, path)
+            Path(path).write_bytes(_encode(canvas, output, stamp))
+        if local:
+            _move(path, storage.absolute(url))
+        else:
+            fs, target = storage.open_store(url)
+            fs.put_file(path, target)
+
+
+@contextmanager
+def _scratch_file(folder: str, suffix: str) -> Iterator[str]:
+    os.makedirs(folder, exist_ok=True)
+    path = os.path.join(folder, f"{uuid.uuid4().hex}{suffix}")
+    try:
+        yield path
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(path)
+
+
+def _move(path: str, target: str) -> None:
+    """Rename, once the bytes are on the disk: after a power cut a name must not stand for an empty file."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    os.replace(path, target)
 
 
 def check_fits(canvas: Canvas, output: OutputSettings) -> None:

@@ -9,8 +9,10 @@ without bytes, names that begin with an underscore, and pictures rewritten under
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -135,15 +137,15 @@ class _Arrivals:
 
     def score_passed_over(self) -> Summary:
         """Score what lay there before the stream began and what it still did not show."""
-        files = [file for file in self._at_start if file.key not in self._keys]
+        files = self._due(self._at_start)
         return self._score(files, f"passed-over-{self._watch.generation:03d}-{self._task.run}") if files else Summary()
 
     def _batch(self, rows: DataFrame, number: int) -> None:
         load = f"arrived-{self._watch.generation:03d}-{number:06d}"
         try:
             if self._tables.note(load) is None:  # else it was cut short after its work was done
-                files = [self._file(row["path"]) for row in rows.collect()]
-                self.total += self._score(sorted(files), load) if files else Summary()
+                files = self._due([self._file(row["path"]) for row in rows.collect()])
+                self.total += self._score(files, load) if files else Summary()
         except Exception as error:
             self._failure = error
             raise
@@ -155,6 +157,17 @@ class _Arrivals:
         if key not in self._listed:  # it came after this run began
             self._listed = {file.key: file for file in list_files(self._watch.root)}
         return self._listed.get(key, File(key, 0, ""))  # gone already: reading it will say so
+
+    def _due(self, files: Iterable[File]) -> list[File]:
+        """Those that nobody has dealt with and nobody is still writing.
+
+        The stream shows a file again whose time was changed after it had been passed over for being old.
+        """
+        new = sorted(file for file in files if file.key not in self._keys)
+        if not storage.is_local(self._watch.root):
+            return new  # object stores show an object once it is whole
+        latest = time.time() - self._settings.incremental.settle_seconds
+        return [file for file in new if _changed(storage.join(self._watch.root, file.key)) <= latest]
 
     def _score(self, files: Sequence[File], load: str) -> Summary:
         outputs = name_outputs([file.key for file in files], self._settings.output, self._taken)
@@ -172,6 +185,13 @@ class Known:
 
     stamp: str
     output: str | None
+
+
+def _changed(path: str) -> float:
+    try:
+        return os.stat(path).st_mtime
+    except OSError:  # gone, or a link to nowhere: reading it will say so
+        return 0.0
 
 
 def _known(spark: SparkSession, tables: Tables) -> dict[str, Known]:

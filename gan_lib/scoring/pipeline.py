@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -31,6 +31,7 @@ Result = TypeVar("Result")
 MEGABYTE = 2**20
 READ_AHEAD = 4  # files; each at most Limits.max_bytes
 DECODED_AHEAD_BYTES = 64 * MEGABYTE  # and one picture more
+OPEN_BYTES = 256 * MEGABYTE  # results that wait for their last tile or for the picture before them; one picture more
 ENCODED_BEHIND_BYTES = 256 * MEGABYTE  # and one picture more
 _BATCHES_OPEN = 4  # batches' worth of tiles that wait for others of their shape
 
@@ -133,6 +134,25 @@ class Tile:
     window: Window
 
 
+class _Line:
+    """Open pictures in the order in which they came and must go, and the memory that their canvases take."""
+
+    def __init__(self) -> None:
+        self._pictures: deque[tuple[Picture, int]] = deque()
+        self.memory = 0
+
+    def append(self, picture: Picture) -> None:
+        self._pictures.append((picture, _weigh_canvas(picture)))
+        self.memory += self._pictures[-1][1]
+
+    def done(self) -> Iterator[Picture]:
+        """Let those at the head go that wait for nothing more."""
+        while self._pictures and (not self._pictures[0][0].tiles_left or self._pictures[0][0].settled):
+            picture, freed = self._pictures.popleft()
+            self.memory -= freed
+            yield picture
+
+
 class Pipeline:
     """Scores streams of pictures with ``generator``.
 
@@ -189,22 +209,27 @@ class Pipeline:
 
     def _enlarge(self, pictures: Iterable[Picture]) -> Iterator[Picture]:
         """Translate in batches of equal tiles over several pictures; yields each picture when its last tile is done."""
-        line: deque[Picture] = deque()
+        line = _Line()
         buckets: dict[tuple[int, int], list[Tile]] = {}
         for picture in pictures:
+            tiles = self._tiles(picture)
             line.append(picture)
-            for tile in self._tiles(picture):
+            for tile in tiles:
                 bucket = buckets.setdefault(tile.window.shape, [])
                 bucket.append(tile)
                 if (len(bucket) + 1) * tile.window.area > self._generator.batch_pixels:
                     self._run(buckets.pop(tile.window.shape))
-            while _pixels_in(buckets) > _BATCHES_OPEN * self._generator.batch_pixels:
+            yield from line.done()
+            while buckets and self._too_much_waits(line, buckets):
                 self._run(buckets.pop(next(iter(buckets))))  # the one that has waited longest
-            while line and (not line[0].tiles_left or line[0].settled):
-                yield line.popleft()
+                yield from line.done()
         for bucket in buckets.values():
             self._run(bucket)
-        yield from line
+        yield from line.done()
+
+    def _too_much_waits(self, line: _Line, buckets: Mapping[tuple[int, int], list[Tile]]) -> bool:
+        """Whether batches must be run before they are full, lest what waits for them takes all the memory."""
+        return _pixels_in(buckets) > _BATCHES_OPEN * self._generator.batch_pixels or line.memory > OPEN_BYTES
 
     def _tiles(self, picture: Picture) -> list[Tile]:
         windows: list[Window] = []
@@ -301,7 +326,7 @@ def _weigh_pixels(picture: Picture) -> int:
 
 
 def _weigh_canvas(picture: Picture) -> int:
-    return picture.height * picture.width * 3 if isinstance(picture.canvas, MemoryCanvas) else 0
+    return 0 if picture.canvas is None else picture.canvas.memory
 
 
 def _pad(pixels: NDArray[np.uint8], multiple: int) -> NDArray[np.uint8]:
@@ -315,5 +340,5 @@ def _seen(tile: Tile) -> NDArray[np.uint8]:
     return tile.picture.pixels[rows.start : rows.stop, columns.start : columns.stop]
 
 
-def _pixels_in(buckets: dict[tuple[int, int], list[Tile]]) -> int:
+def _pixels_in(buckets: Mapping[tuple[int, int], list[Tile]]) -> int:
     return sum(len(bucket) * height * width for (height, width), bucket in buckets.items())

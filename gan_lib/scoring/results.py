@@ -6,6 +6,7 @@ written; a load without a note is replaced by the run that comes after. Layout b
     _tables/results/load=NAME/*.parquet    scored, and kept from an earlier run
     _tables/rejects/load=NAME/*.parquet    each with its reason
     _tables/loads/NAME.json                the note: counts, model, settings
+    _tables/_staging/                      what is not finished
     _tables/watch.json                     of incremental runs alone
 """
 
@@ -105,6 +106,11 @@ class Tables:
         """URL of the table of rejects."""
         return storage.join(self.url, "rejects")
 
+    @property
+    def staging(self) -> str:
+        """URL of the folder for what is not finished; the next run empties it."""
+        return storage.join(self.url, "_staging")
+
     def note(self, load: str) -> dict[str, Any] | None:
         """The note of a committed load, None where it is not committed."""
         url = storage.join(self.url, "loads", f"{load}.json")
@@ -114,7 +120,7 @@ class Tables:
         """Compute ``rows`` (of :data:`SPARK_SCHEMA`), make them the load's, and return what they say."""
         from pyspark.sql import functions as F
 
-        staging = storage.join(self.url, "_staging", uuid.uuid4().hex)
+        staging = storage.join(self.staging, uuid.uuid4().hex)
         try:
             with_side = rows.withColumn("side", F.when(F.col("status") == REJECTED, "rejects").otherwise("results"))
             with_side.write.partitionBy("side").parquet(staging)
@@ -139,8 +145,8 @@ class Tables:
         return spark.read.schema(SPARK_SCHEMA).parquet(*paths) if paths else None
 
     def sweep(self) -> None:
-        """Remove what a killed run left: staged rows, and loads that it did not commit."""
-        storage.remove_tree(storage.join(self.url, "_staging"))
+        """Remove what a killed run left: staged rows and pictures, and loads that it did not commit."""
+        storage.remove_tree(self.staging)
         committed = {f"load={load}" for load in self.committed()}
         for side in (self.results, self.rejects):
             for name in storage.list_names(side):

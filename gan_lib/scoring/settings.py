@@ -68,6 +68,9 @@ class IncrementalSettings(Settings):
     changed: stop and ask (exit code 4), score everything again, or leave old results as they are."""
     pictures_a_batch: int = Field(default=1000, ge=1)
     """Files in one micro-batch: as many are looked at again when a run was killed."""
+    settle_seconds: float = Field(default=0, ge=0)
+    """Files on a disk that changed less than this many seconds ago are left to the next run, because they may still be
+    being written. 0 where files appear whole: renamed into place, or in an object store."""
 
 
 class ScoreSettings(Settings):

@@ -22,7 +22,7 @@ from gan_lib.scoring import encoding
 from gan_lib.scoring import stamp as stamps
 from gan_lib.scoring.model import Model, generator_in_worker
 from gan_lib.scoring.pipeline import Picture, Pipeline
-from gan_lib.scoring.results import KEPT, REJECTED, SCHEMA, SCORED
+from gan_lib.scoring.results import KEPT, REJECTED, SCHEMA, SCORED, Tables
 from gan_lib.scoring.settings import OutputSettings, TilingSettings
 
 _ROWS_A_BATCH = 256
@@ -95,7 +95,8 @@ class ScoreTask:
         if tag.output is None:
             picture.result = encoding.to_bytes(picture.canvas, self.output, stamp)
         else:
-            encoding.to_file(picture.canvas, storage.join(self.output.url, tag.output), self.output, stamp)
+            url, scratch = storage.join(self.output.url, tag.output), Tables(self.output.url).staging
+            encoding.to_file(picture.canvas, url, self.output, stamp, scratch)
 
     def _stamp(self, picture: Picture) -> stamps.Stamp:
         return {
