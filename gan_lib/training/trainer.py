@@ -13,6 +13,7 @@ from gan_lib import storage
 from gan_lib.errors import UserError
 from gan_lib.phase import Batch, Clock
 from gan_lib.progress import progress
+from gan_lib.training.budget import TimeBudget
 from gan_lib.training.checkpoint import Checkpoints, averaged_weights
 from gan_lib.training.engine import Engine
 from gan_lib.training.export import export
@@ -103,7 +104,7 @@ class Training:
     def run(self) -> dict[str, float]:
         """Train to the end and export; returns the numbers that :func:`train` describes."""
         engine, spans = self._engine, self._settings.report
-        first, started = engine.clock.images, time.monotonic()
+        first, budget = engine.clock.images, TimeBudget(self._settings.training.stop_after, engine.group, engine.device)
         with self._progress() as bar:
             for rows in self._batches():
                 before = engine.clock
@@ -117,14 +118,13 @@ class Training:
                     if self._hopeless():
                         break
                 if _crossed(spans.metrics, before, engine.clock):
-                    seconds = time.monotonic() - started
-                    self._report(engine.clock.images - first, seconds)
-                    bar.total = self._images_in_time(first, seconds)
-                    if self._out_of_time(seconds):
-                        break
+                    self._report(engine.clock.images - first, budget.spent)
+                    bar.total = self._images_in_time(first, budget.spent)
+                if budget.is_spent():
+                    break
         self._save()
         self._export()
-        return {**self._start, **self._report(engine.clock.images - first, time.monotonic() - started)}
+        return {**self._start, **self._report(engine.clock.images - first, budget.spent)}
 
     def _batches(self) -> Iterator[Batch]:
         feed = self._feed.forever()
@@ -208,10 +208,6 @@ class Training:
 
     def _hopeless(self) -> bool:
         return bool(self._engine.group.rank_0_says(self._judge.gives_up, self._engine.device))
-
-    def _out_of_time(self, seconds: float) -> bool:
-        budget = self._settings.training.stop_after
-        return budget is not None and bool(self._engine.group.rank_0_says(seconds >= budget, self._engine.device))
 
     def _export(self) -> None:
         """Write the averaged generator, of the best checkpoint where one is judged; rank 0 alone."""

@@ -78,6 +78,8 @@ def test_a_training_of_two_ranks_goes_on_with_one_and_each_rank_keeps_its_pool(p
 
 def test_both_ranks_stop_together_when_the_time_is_up(patches, tmp_path):
     training = {"images": 1_000_000, "stop_after": 1.0}
-    settings = settings_of("srresnet", patches, tmp_path, training=training)
+    never = {"metrics": 1_000_000, "samples": 1_000_000}
+    settings = settings_of("srresnet", patches, tmp_path, training=training, report=never, checkpoint={"every": 10**6})
     first, second = run_ranks(settings, tmp_path)
     assert first["images"] == second["images"] < 1_000_000
+    assert 1.0 <= first["seconds"] < 3.0

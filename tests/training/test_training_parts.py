@@ -13,6 +13,7 @@ from torch import nn
 from gan_lib.errors import UserError
 from gan_lib.phase import Clock, Phase
 from gan_lib.training.averaging import Averages
+from gan_lib.training.budget import TimeBudget
 from gan_lib.training.checkpoint import Checkpoints, averaged_weights, read
 from gan_lib.training.feed import PairedFeed, TensorFeed
 from gan_lib.training.gradients import FlatGradient, tame
@@ -229,6 +230,56 @@ def test_the_best_checkpoint_outlives_the_newest(tmp_path):
         kept.save({"nets": {}, "averages": {"n": torch.tensor(images)}}, images, best)
     assert kept.images() == [3]
     assert averaged_weights(str(tmp_path))["n"] == 2
+
+
+class Watch:
+    """A clock whose steps take as long as they are told."""
+
+    def __init__(self) -> None:
+        self.time = 100.0
+
+    def __call__(self) -> float:
+        return self.time
+
+
+class CountingGroup(Group):
+    """One rank that counts how often ranks would have to agree."""
+
+    asked = 0
+
+    def rank_0_says(self, value: float, device: torch.device) -> float:
+        CountingGroup.asked += 1
+        return value
+
+
+def steps_within(seconds: float | None, pace: list[float]) -> int:
+    """How many steps a budget of ``seconds`` allows, each taking the next number of ``pace``."""
+    watch = Watch()
+    CountingGroup.asked = 0
+    budget = TimeBudget(seconds, CountingGroup(), torch.device("cpu"), watch)
+    for steps, taken in enumerate(pace, start=1):
+        watch.time += taken
+        if budget.is_spent():
+            return steps
+    return len(pace)
+
+
+def test_a_time_budget_ends_after_the_step_that_spends_it_and_seldom_asks():
+    assert steps_within(100.0, [0.25] * 1_000) == 400
+    assert CountingGroup.asked < 40
+
+
+def test_a_time_budget_is_kept_when_the_first_step_is_slow():
+    assert steps_within(60.0, [30.0] + [0.5] * 1_000) == 61
+
+
+def test_a_time_budget_notices_a_machine_that_slows_down():
+    assert steps_within(100.0, [0.125] * 400 + [0.5] * 1_000) == 400 + 100
+
+
+def test_without_a_time_budget_nobody_is_asked():
+    assert steps_within(None, [1.0] * 50) == 50
+    assert CountingGroup.asked == 0
 
 
 def test_a_judge_gives_up_after_as_many_misses_as_its_patience():
