@@ -1,7 +1,8 @@
 """How MLflow runs a registered translator: ``pyfunc.load_model``, ``pyfunc.spark_udf`` and ``mlflow models serve``.
 
-Encoded pictures in, base64 of PNG out, because neither MLflow's UDF nor JSON can carry bytes. It imports neither mlflow
-nor Spark, and needs nothing of this package but the copy that the saved model brings along.
+Encoded pictures in, base64 of PNG out, because neither MLflow's UDF nor JSON can carry bytes. Nor can that UDF carry
+nulls: it makes "None" of a missing string and fails on a missing number. So there are none here. It imports neither
+mlflow nor Spark, and needs nothing of this package but the copy that the saved model brings along.
 """
 
 from __future__ import annotations
@@ -31,15 +32,16 @@ class PictureModel:
     def predict(self, pictures: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Column ``content``, encoded pictures (bytes, or base64 as JSON brings it) -> the enlarged, row for row.
 
-        Columns of the result: ``content``, base64 of a PNG; ``width``; ``height``; ``error``, set where these are null.
+        Columns of the result: ``content``, base64 of a PNG; ``width``; ``height``; ``error``, empty where all is well.
+        A picture that cannot be scored has its reason there, and empty content of 0 by 0.
         """
         done = list(self._pipeline.run(_pictures(pictures["content"])))
         return pd.DataFrame(
             {
-                "content": [picture.result for picture in done],
-                "width": pd.array([picture.width if picture.result else None for picture in done], "Int64"),
-                "height": pd.array([picture.height if picture.result else None for picture in done], "Int64"),
-                "error": [f"{picture.reason}: {picture.detail}" if picture.reason else None for picture in done],
+                "content": [picture.result or "" for picture in done],
+                "width": [picture.width if picture.result else 0 for picture in done],
+                "height": [picture.height if picture.result else 0 for picture in done],
+                "error": [f"{picture.reason}: {picture.detail}" if picture.reason else "" for picture in done],
             },
             index=pictures.index,
         )

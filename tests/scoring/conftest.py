@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from bad_pictures import encoded, photo
-from scoring_nets import enlarger
+from scoring_nets import REGISTERED, URI, enlarger
 
 from gan_lib import tracking
 from gan_lib.scoring.model import Model, fetch
@@ -17,20 +17,17 @@ from gan_lib.tracking import TrackingSettings
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-NAME = "small_enlarger"
-URI = f"models:/{NAME}@champion"
-
 
 @pytest.fixture(scope="session")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> TrackingSettings:
-    """Where :data:`URI` means version 1 of a small x4 net."""
+    """Where ``URI`` means version 1 of a small x4 net."""
     folder = tmp_path_factory.mktemp("registry")
     settings = TrackingSettings(uri=f"sqlite:///{folder}/mlflow.db", experiment="scoring tests")
     enlarger().save(folder / "translator")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)  # where mlflow puts artifacts of an SQLite store
         with tracking.run(settings, "train", {}) as run:
-            tracking.register(run, str(folder / "translator"), NAME, "champion")
+            tracking.register(run, str(folder / "translator"), REGISTERED, "champion")
     return settings
 
 

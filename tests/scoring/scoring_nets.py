@@ -9,6 +9,9 @@ from gan_lib.nets.srresnet import SRResNet
 from gan_lib.translator import Architecture, Translator, receptive_halo
 
 TRUSTED = ("gan_lib.nets", __name__)
+REGISTERED = "small_enlarger"
+"""What :func:`enlarger` is called in the tests' registry."""
+URI = f"models:/{REGISTERED}@champion"
 
 
 class StridedNet(nn.Module):
