@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image
 
 from gan_lib import storage
-from gan_lib.tracking.origin import code_version
+from gan_lib.tracking.lifecycle import end_run, open_pipeline, open_run
 from gan_lib.tracking.settings import TrackingSettings
 from gan_lib.tracking.spool import Entry, Refused, Spool
 from gan_lib.tracking.store import Store, TrackingError, store_of
@@ -34,7 +34,6 @@ logger = logging.getLogger(__name__)
 _LONGEST_PARAMETER = 500  # characters: the shortest limit among mlflow's stores
 _PARAMETERS_A_CALL = 100
 _FINAL_REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
-_RUN_FILE = "mlflow_run.json"
 
 
 @dataclass(frozen=True)
@@ -202,8 +201,8 @@ def run(
     store.require_answer()
     spools = keep_in if keep_in and storage.is_local(keep_in) else tempfile.gettempdir()
     with store.explained(f"opening a run of experiment {settings.experiment}"):
-        parent = _open_pipeline(store, settings)
-        run_id = _open(store, settings, job, parent, keep_in)
+        parent = open_pipeline(store, settings)
+        run_id = open_run(store, settings, job, parent, keep_in)
     opened = Run(RunAddress(run_id, store, storage.join(storage.absolute(spools), "tracking"), settings), "driver")
     status = "FAILED"
     try:
@@ -218,7 +217,7 @@ def run(
     finally:
         opened.close()
         for ended in filter(None, (run_id, parent)):
-            _end(store, ended, status)
+            end_run(store, ended, status)
 
 
 @contextmanager
@@ -249,82 +248,6 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield from flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
-
-
-def _open(store: Store, settings: TrackingSettings, job: str, parent: str | None, keep_in: str | None) -> str:
-    """The id of the run to write: the one remembered in ``keep_in`` where MLflow still has it, else a new one."""
-    client = store.client()
-    kept = _remembered(store, keep_in)
-    if kept is not None:
-        client.update_run(kept, status="RUNNING")
-        client.set_tag(kept, "gan_lib.continued_at", time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
-        return kept
-    tags = {"gan_lib.job": job, "mlflow.source.name": job, "mlflow.source.type": "JOB", **code_version()}
-    if parent is not None:
-        tags["mlflow.parentRunId"] = parent
-    created = client.create_run(_experiment(client, settings.experiment), tags=tags, run_name=settings.run_name or job)
-    run_id = str(created.info.run_id)
-    if keep_in is not None:
-        storage.write_atomic(storage.join(keep_in, _RUN_FILE), json.dumps({"run_id": run_id}).encode())
-    return run_id
-
-
-def _remembered(store: Store, keep_in: str | None) -> str | None:
-    from mlflow.exceptions import MlflowException
-
-    if keep_in is None or not storage.exists(storage.join(keep_in, _RUN_FILE)):
-        return None
-    run_id = str(json.loads(storage.read_bytes(storage.join(keep_in, _RUN_FILE)))["run_id"])
-    try:
-        found = store.client().get_run(run_id)
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return None
-        raise
-    return run_id if found.info.lifecycle_stage == "active" else None
-
-
-def _open_pipeline(store: Store, settings: TrackingSettings) -> str | None:
-    """The id of the parent run that the runs of this pipeline share; made by the first of them."""
-    if settings.pipeline is None:
-        return None
-    client = store.client()
-    experiment = _experiment(client, settings.experiment)
-    found = client.search_runs(
-        [experiment],
-        f'tags.`gan_lib.pipeline` = "{settings.pipeline}"',
-        order_by=["attributes.start_time ASC"],
-        max_results=1,
-    )
-    if found:
-        client.update_run(found[0].info.run_id, status="RUNNING")
-        return str(found[0].info.run_id)
-    tags = {"gan_lib.pipeline": settings.pipeline, "gan_lib.job": "pipeline"}
-    return str(client.create_run(experiment, tags=tags, run_name=settings.pipeline).info.run_id)
-
-
-def _experiment(client: Any, name: str) -> str:
-    from mlflow.exceptions import MlflowException
-
-    found = client.get_experiment_by_name(name)
-    if found is None:
-        try:
-            return str(client.create_experiment(name))
-        except MlflowException:  # another job was faster
-            found = client.get_experiment_by_name(name)
-            if found is None:
-                raise
-    if found.lifecycle_stage != "active":
-        raise TrackingError(f"The experiment {name} was deleted in MLflow: restore it, or set tracking.experiment.")
-    return str(found.experiment_id)
-
-
-def _end(store: Store, run_id: str, status: str) -> None:
-    """Note how a run ended. The job's own outcome must not change because MLflow is away, so this only warns."""
-    try:
-        store.client().set_terminated(run_id, status)
-    except Exception as error:
-        logger.warning("The end of run %s could not be noted: %s", run_id, error)
 
 
 def _legal(name: str) -> str:
