@@ -1,10 +1,11 @@
 """What the trainer costs over a hand-written loop, what a second rank brings, and how long a job takes to begin.
 
-    python benchmarks/trainer.py [--quick]
+    python benchmarks/trainer.py [--quick] [--only loop ranks start]
 
-Three tables. The trainer and the plain loop take turns step by step on one thread, one rank and two take turns run by
-run; figures are medians. The plain loop has the same nets, losses and optimisers but no averages, norms or checks.
-The start-up is that of a real ``spark-submit jobs/train.py`` with two ranks. The last line is one JSON object.
+Three tables. The trainer and the plain loop take turns step by step on one thread. One rank, two ranks and two
+trainings that know nothing of each other (the limit that the machine sets) take turns run by run. Figures are medians.
+The plain loop has the same nets, losses and optimisers but no averages, norms or checks. The start-up is that of a real
+``spark-submit jobs/train.py`` with two ranks. The last line is one JSON object of what was measured.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,7 @@ LARGE = (
     ("dcgan", {"size": 64, "channels": 64}, 16),
 )
 SHARED = LARGE[0]
+PARTS = ("loop", "ranks", "start")
 
 
 def main() -> None:
@@ -56,13 +59,14 @@ def main() -> None:
         return
     torch.set_num_threads(1)
     seconds, rounds = (5.0, 3) if options.quick else (30.0, 5)
-    print(f"{'nets':10}{'recipe':12}{'plain img/s':>14}{'trainer img/s':>15}{'ratio':>8}")
-    summary = {
-        "over_plain_loop_small": compare("small", SMALL, seconds),
-        "over_plain_loop_large": compare("large", LARGE, seconds),
-        "two_ranks_over_one": two_over_one(rounds, seconds=5.0),
-        "seconds_to_first_step": start_up(),
+    parts: dict[str, Callable[[], dict[str, float]]] = {
+        "loop": partial(over_plain_loops, seconds),
+        "ranks": partial(two_over_one, rounds, seconds=5.0 if options.quick else 10.0),
+        "start": start_up,
     }
+    summary: dict[str, float] = {}
+    for part in options.only:
+        summary |= parts[part]()
     print(json.dumps({name: round(value, 3) for name, value in summary.items()}))
 
 
@@ -70,9 +74,19 @@ def parse_arguments() -> argparse.Namespace:
     """The command line; the options of a rank are this script's own business."""
     parser = argparse.ArgumentParser(description="What the trainer costs, and how it begins.")
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="measure only these parts")
     for name, kind in (("--rank", int), ("--ranks", int), ("--meeting", str), ("--seconds", float)):
         parser.add_argument(name, type=kind, help=argparse.SUPPRESS)
     return parser.parse_args()
+
+
+def over_plain_loops(seconds: float) -> dict[str, float]:
+    """The trainer against the plain loop, on small nets and large."""
+    print(f"{'nets':10}{'recipe':12}{'plain img/s':>14}{'trainer img/s':>15}{'ratio':>8}")
+    return {
+        "over_plain_loop_small": compare("small", SMALL, seconds),
+        "over_plain_loop_large": compare("large", LARGE, seconds),
+    }
 
 
 def compare(nets: str, cases: Any, seconds: float) -> float:
@@ -127,25 +141,30 @@ def random_rows(count: int, side: int = SIDE) -> dict[str, Tensor]:
     return {"picture": pictures.to(memory_format=torch.channels_last), "position": torch.arange(count)}
 
 
-def two_over_one(rounds: int, seconds: float) -> float:
+def two_over_one(rounds: int, seconds: float) -> dict[str, float]:
     """Images a second of two ranks of one thread each over those of one, the same batch for each rank."""
-    pairs = [(rank_images_a_second(1, seconds), rank_images_a_second(2, seconds)) for _ in range(rounds)]
-    ratio = statistics.median(two / one for one, two in pairs)
-    one, two = (statistics.median(side) for side in zip(*pairs, strict=True))
-    print(f"\n{'ranks':10}{'recipe':12}{'img/s':>14}\n{'1':10}{SHARED[0]:12}{one:>14.1f}")
-    print(f"{'2':10}{SHARED[0]:12}{two:>14.1f}   {ratio:.2f} times one", flush=True)
-    return ratio
+    sides = {"1": (1, True), "2": (2, True), "2 apart": (2, False)}
+    paces: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(rounds):
+        for name, (processes, together) in sides.items():
+            paces[name].append(images_a_second(processes, together, seconds))
+    print(f"\n{'ranks':10}{'recipe':12}{'img/s':>14}{'over one':>10}")
+    over_one = {}
+    for name, measured in paces.items():
+        over_one[name] = statistics.median(pace / one for pace, one in zip(measured, paces["1"], strict=True))
+        print(f"{name:10}{SHARED[0]:12}{statistics.median(measured):>14.1f}{over_one[name]:>10.2f}", flush=True)
+    return {"two_ranks_over_one": over_one["2"]}
 
 
-def rank_images_a_second(ranks: int, seconds: float) -> float:
-    """Start ``ranks`` processes that train together; returns images a second over all of them."""
+def images_a_second(processes: int, together: bool, seconds: float) -> float:
+    """Start ``processes`` that train, ``together`` as ranks or each for itself; images a second over all of them."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, __file__, "--ranks", str(ranks), "--seconds", str(seconds)]
-        processes = [
+        command = [sys.executable, __file__, "--seconds", str(seconds), "--ranks", str(processes if together else 1)]
+        started = [
             subprocess.Popen([*command, "--meeting", f"{folder}/meeting", "--rank", str(rank)], stdout=subprocess.PIPE)
-            for rank in range(ranks)
+            for rank in range(processes)
         ]
-        outputs = [process.communicate()[0] for process in processes]
+        outputs = [process.communicate()[0] for process in started]
     return sum(float(output) for output in outputs)
 
 
@@ -155,7 +174,7 @@ def run_rank(rank: int, ranks: int, meeting: str, seconds: float) -> None:
     if ranks > 1:
         dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=ranks)
     name, settings, batch_size = SHARED
-    group = Group(rank, ranks)
+    group = Group(rank, ranks) if ranks > 1 else Group()
     step, rows = our_step(name, settings, batch_size, group), random_rows(batch_size)
     step(rows)
     started, steps, over = time.perf_counter(), 0, 0.0
@@ -169,7 +188,7 @@ def run_rank(rank: int, ranks: int, meeting: str, seconds: float) -> None:
         dist.destroy_process_group()
 
 
-def start_up() -> float:
+def start_up() -> dict[str, float]:
     """Seconds from ``spark-submit`` to the end of the first step, with a table of what they go to."""
     with tempfile.TemporaryDirectory() as folder:
         publish_patches(Path(folder) / "dataset")
@@ -178,7 +197,7 @@ def start_up() -> float:
     for name, seconds in spent.items():
         print(f"{name.replace('_', ' '):34}{seconds:>9.1f}")
     print(f"{'all':34}{sum(spent.values()):>9.1f}", flush=True)
-    return sum(spent.values())
+    return {"seconds_to_first_step": sum(spent.values())}
 
 
 def submit_training(folder: Path) -> dict[str, float]:
