@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from bad_pictures import encoded, photo
-from scoring_nets import REGISTERED, URI, enlarger
+from scoring_nets import URI, register_enlarger
 
-from gan_lib import tracking
 from gan_lib.scoring.model import Model, fetch
 from gan_lib.tracking import TrackingSettings
 
@@ -23,11 +22,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> TrackingSettings:
     """Where ``URI`` means version 1 of a small x4 net."""
     folder = tmp_path_factory.mktemp("registry")
     settings = TrackingSettings(uri=f"sqlite:///{folder}/mlflow.db", experiment="scoring tests")
-    enlarger().save(folder / "translator")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)  # where mlflow puts artifacts of an SQLite store
-        with tracking.run(settings, "train", {}) as run:
-            tracking.register(run, str(folder / "translator"), REGISTERED, "champion")
+    register_enlarger(settings, folder)
     return settings
 
 

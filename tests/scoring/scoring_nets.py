@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
 import torch
 from torch import Tensor, nn
 
+from gan_lib import tracking
 from gan_lib.nets.srresnet import SRResNet
+from gan_lib.tracking import TrackingSettings
 from gan_lib.translator import Architecture, Translator, receptive_halo
 
 TRUSTED = ("gan_lib.nets", __name__)
@@ -84,6 +89,15 @@ def translator_of(net_class: type[nn.Module], scale: int, multiple: int = 1, **a
 def enlarger() -> Translator:
     """The net of our own recipe, small: x4, halo of 6."""
     return translator_of(SRResNet, scale=4, channels=8, blocks=2)
+
+
+def register_enlarger(settings: TrackingSettings, folder: Path) -> None:
+    """Make :func:`enlarger` the next version of what ``URI`` names; its files go below ``folder``."""
+    enlarger().save(folder / "translator")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)  # where mlflow puts artifacts of an SQLite store
+        with tracking.run(settings, "train", {}) as run:
+            tracking.register(run, str(folder / "translator"), REGISTERED, "champion")
 
 
 EXACT = {
