@@ -28,6 +28,10 @@ class DecisionNeeded(UserError):
     exit_code = 4
 
 
+class RankLost(ConnectionError):
+    """Another rank is gone or silent. This one did nothing wrong: with the others it may start again."""
+
+
 def run_job(main: Callable[[], None]) -> None:
     """Run a job's ``main`` and leave the process with the exit code that a scheduler needs.
 

@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 
 from gan_lib.dataset.schema import DatasetError
+from gan_lib.errors import RankLost
 
 _MAX_BYTES_OF_A_MESSAGE = 1024
 
@@ -44,7 +45,7 @@ class AmongRanks:
                 return None
             message = self._message_of(int(failing.item()) - 1, error)
         except RuntimeError as broken:  # gloo's word for a rank that is gone or silent
-            return error or DatasetError(f"Another rank has gone or is silent, so no batch was taken: {broken}.")
+            return error or RankLost(f"Another rank has gone or is silent, so no batch was taken: {broken}")
         return error or DatasetError(f"Rank {int(failing.item()) - 1} could not read its batch: {message}")
 
     def _message_of(self, rank: int, error: Exception | None) -> str:

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from gan_lib.errors import UserError
+from gan_lib.dataset.agreement import agreement
+from gan_lib.errors import RankLost, UserError
 from gan_lib.training.launch.place import join_ranks
 from gan_lib.training.launch.settings import LaunchSettings
 
@@ -43,6 +44,28 @@ def die(settings: LaunchSettings, culprit: int) -> None:
         if place.rank == culprit:
             os.kill(os.getpid(), signal.SIGKILL)
         _steps(1000)
+
+
+def die_while_others_read(settings: LaunchSettings, culprit: int) -> None:
+    """One rank is killed while the other tells it, as the loader does, that it has its batch."""
+    with join_ranks(settings) as place:
+        told = agreement(place.world_size, patience=60.0)
+        while (error := told.settle(None)) is None:
+            if place.rank == culprit:
+                os.kill(os.getpid(), signal.SIGKILL)
+        raise error
+
+
+def break_the_network(settings: LaunchSettings, folder: str) -> str:
+    """The first time no rank hears of another; the second time all is well."""
+    marker = Path(folder, "broken")
+    with join_ranks(settings):
+        well = marker.exists()
+        dist.barrier()
+        marker.touch()
+        if not well:
+            raise RankLost("nobody answers")
+    return "all is well"
 
 
 def return_early(settings: LaunchSettings, culprit: int) -> str:

@@ -48,6 +48,18 @@ def test_a_rank_that_is_killed_is_told_with_the_signal(spark: SparkSession, tmp_
         launch(spark, behaviours.die, TWO, 0, settings=TWO, folder=str(tmp_path))
 
 
+def test_a_rank_that_waited_for_a_killed_one_is_not_at_fault(spark: SparkSession, tmp_path: Path) -> None:
+    with pytest.raises(RanksFailed) as caught:
+        launch(spark, behaviours.die_while_others_read, TWO, 0, settings=TWO, folder=str(tmp_path))
+    assert {rank: report.state for rank, report in caught.value.reports.items()} == {0: "killed", 1: "cut off"}
+
+
+def test_ranks_between_which_the_network_broke_are_started_again(spark: SparkSession, tmp_path: Path) -> None:
+    done = launch(spark, behaviours.break_the_network, TWO, str(tmp_path), settings=TWO, folder=str(tmp_path))
+    assert done.results == ["all is well"] * 2
+    assert done.restarts == 1
+
+
 def test_a_rank_that_returns_early_is_no_success(spark: SparkSession, tmp_path: Path) -> None:
     with pytest.raises(RanksFailed) as caught:
         launch(spark, behaviours.return_early, TWO, 1, settings=TWO, folder=str(tmp_path))

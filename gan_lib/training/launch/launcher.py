@@ -114,9 +114,11 @@ def _start_of(launched: float, report: Report) -> dict[str, float]:
 
 
 def _was_lost(reports: list[Report], processes: int) -> bool:
-    """Whether ranks started and vanished without a last word, and no rank failed by itself."""
+    """Whether ranks vanished without a word, or the network broke between all of them, and none failed by itself."""
+    if not reports or any(report.failed for report in reports):
+        return False
     silent = processes - sum(report.final for report in reports)
-    return bool(reports) and silent > 0 and not any(report.failed for report in reports)
+    return silent > 0 or all(report.state == "cut off" for report in reports)
 
 
 def _explained(found: Mapping[int, Report], processes: int) -> Exception:

@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 
-from gan_lib.errors import UserError
+from gan_lib.errors import RankLost, UserError
 from gan_lib.training.launch.agent import STARTED_VARIABLE
 from gan_lib.training.launch.parent import on_parent_death
 from gan_lib.training.launch.reports import Report, Reports
@@ -95,6 +95,8 @@ def _lost_a_peer(error: BaseException | None) -> bool:
     from torch.distributed import DistError
 
     while error is not None:
+        if isinstance(error, RankLost):
+            return True
         if isinstance(error, DistError | RuntimeError | ConnectionError) and _BROKEN_CONNECTION.search(str(error)):
             return True
         error = error.__cause__ or error.__context__
