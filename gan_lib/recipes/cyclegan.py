@@ -16,7 +16,7 @@ from gan_lib.dataset import augment
 from gan_lib.nets.cyclegan import PatchGAN, ResnetGenerator
 from gan_lib.nets.image_pool import ImagePool
 from gan_lib.phase import Batch, Clock, Logs, Phase, Recipe
-from gan_lib.recipes.dcgan import resized
+from gan_lib.recipes.dcgan import coloured, resized
 from gan_lib.translator import Architecture, Translator
 
 GENERATORS = ("a_to_b", "b_to_a")
@@ -31,7 +31,9 @@ class Settings(config.Settings):
     partner_picture: str = "partner_picture"
     """Field of the second dataset (``data.partner``) with one of collection B, after ``partner_``."""
     size: int = Field(256, ge=32, multiple_of=4)
-    """Side of the squares that are learned from; the datasets' pictures are resized to it."""
+    """Side of the squares that are learned from."""
+    enlarge: float = Field(286 / 256, ge=1)
+    """Pictures are resized to so many times ``size``, and the square is cut from a random place; 1: never cut."""
     channels: int = Field(64, gt=0)
     blocks: int = Field(9, gt=0)
     pool: int = Field(50, gt=0)
@@ -94,11 +96,18 @@ class CycleGANRecipe(Recipe):
         return loss_a + loss_b, {"a": loss_a, "b": loss_b}
 
     def prepare(self, rows: Batch, seed: int) -> Batch:
-        """``a`` and ``b`` of (B, 3, size, size) in [-1, 1], mirrored or not."""
+        """``a`` and ``b`` of (B, 3, size, size) in [-1, 1], each at random cut and mirrored or not."""
         settings, position = self.settings, rows["position"]
-        a = augment.random_flip(rows[settings.picture], seed, position)
-        b = augment.random_flip(rows[settings.partner_picture], seed + 1, position)
-        return {"a": _coloured(resized(a, settings.size)), "b": _coloured(resized(b, settings.size))}
+        return {
+            "a": self._square(rows[settings.picture], seed, position),
+            "b": self._square(rows[settings.partner_picture], seed + 1, position),
+        }
+
+    def _square(self, pictures: Tensor, seed: int, position: Tensor) -> Tensor:
+        size = self.settings.size
+        larger = resized(pictures, round(size * self.settings.enlarge))
+        square = augment.random_flip(augment.random_crop(larger, size, seed, position), seed, position)
+        return coloured(square, colours=3)
 
     def samples(self, rows: Batch) -> Tensor:
         """A, A as B, B, B as A, side by side."""
@@ -120,8 +129,3 @@ class CycleGANRecipe(Recipe):
 def build(settings: Settings) -> Recipe:
     """The recipe with fresh weights."""
     return CycleGANRecipe(settings)
-
-
-def _coloured(pictures: Tensor) -> Tensor:
-    """Grey pictures as RGB; others as they are."""
-    return pictures.expand(-1, 3, -1, -1)

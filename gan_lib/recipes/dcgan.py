@@ -12,6 +12,7 @@ from torch.optim import Adam, Optimizer
 
 from gan_lib import config, losses
 from gan_lib.dataset import augment
+from gan_lib.errors import UserError
 from gan_lib.nets.dcgan import DCGANDiscriminator, DCGANGenerator
 from gan_lib.phase import Batch, Clock, Logs, Phase, Recipe
 
@@ -23,7 +24,7 @@ class Settings(config.Settings):
     """The nets' size and how they are fed."""
 
     picture: str = "picture"
-    """Field of the dataset that holds the picture, 1 or 3 x H x W."""
+    """Field of the dataset that holds the picture, 1 or 3 x H x W; grey ones are shown in ``colours``."""
     size: int = Field(64, ge=8)
     """Side of the pictures made, a power of two; the dataset's are resized to it."""
     colours: int = Field(3, ge=1, le=3)
@@ -76,7 +77,7 @@ class DCGANRecipe(Recipe):
     def prepare(self, rows: Batch, seed: int) -> Batch:
         """``real`` pictures in [-1, 1] and ``latent`` noise, (B, latent)."""
         settings, position = self.settings, rows["position"]
-        real = resized(rows[settings.picture], settings.size)
+        real = coloured(resized(rows[settings.picture], settings.size), settings.colours)
         if settings.mirror:
             real = augment.random_flip(real, seed, position)
         return {"real": real, "latent": augment.random_normal(seed, position, settings.latent, _LATENT)}
@@ -100,3 +101,15 @@ def resized(pictures: Tensor, size: int) -> Tensor:
     if values.shape[-2:] != (size, size):
         values = F.interpolate(values, size=(size, size), mode="bilinear", antialias=True)
     return values
+
+
+def coloured(pictures: Tensor, colours: int) -> Tensor:
+    """(B, 1 or ``colours``, H, W) -> (B, ``colours``, H, W): grey pictures with the same value for each colour.
+
+    Raises:
+        UserError: the pictures have other colours.
+    """
+    found = pictures.shape[1]
+    if found not in (1, colours):
+        raise UserError(f"The dataset's pictures have {found} colours: set recipe.colours to {found}.")
+    return pictures.expand(-1, colours, -1, -1)

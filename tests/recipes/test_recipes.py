@@ -75,6 +75,25 @@ def test_grey_pictures_become_coloured_for_cyclegan():
     assert batch["a"].shape == batch["b"].shape == (2, 3, 32, 32)
 
 
+def test_grey_pictures_become_coloured_for_dcgan_and_no_colour_is_dropped():
+    recipe = dcgan.build(dcgan.Settings(size=16, channels=4))
+    grey = torch.randint(0, 256, (2, 1, 28, 28), dtype=torch.uint8)
+    assert recipe.prepare({"picture": grey, "position": torch.arange(2)}, seed=0)["real"].shape == (2, 3, 16, 16)
+    recipe = dcgan.build(dcgan.Settings(size=16, channels=4, colours=1))
+    with pytest.raises(UserError, match=r"set recipe\.colours to 3"):
+        recipe.prepare({"picture": grey.expand(-1, 3, -1, -1), "position": torch.arange(2)}, seed=0)
+
+
+def test_cyclegan_cuts_squares_from_random_places_of_larger_pictures():
+    recipe = cyclegan.build(cyclegan.Settings(size=32, enlarge=1.5, channels=4, blocks=1, pool=2))
+    across = torch.arange(48, dtype=torch.uint8).expand(8, 3, 48, 48)
+    batch = recipe.prepare({"picture": across, "partner_picture": across, "position": torch.arange(8)}, seed=0)
+    levels = ((batch["a"][:, 0, 0] + 1) * 127.5).round()
+    assert batch["a"].shape == (8, 3, 32, 32)
+    assert torch.equal(levels.diff(dim=1).abs(), torch.ones(8, 31))  # cut, not squeezed
+    assert len(levels.amin(dim=1).unique()) > 1  # at several places
+
+
 def test_pictures_are_resized_into_the_range_that_nets_see():
     values = dcgan.resized(torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 3, 8, 8), 16)
     torch.testing.assert_close(values[0], torch.full((3, 16, 16), -1.0))
