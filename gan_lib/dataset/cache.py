@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from gan_lib.dataset.catalog import Dataset
+from gan_lib.dataset.copying import copy_rows
 from gan_lib.dataset.schema import DatasetError
 
 
@@ -108,17 +109,14 @@ class DecodedRows:
 
     def read(self, name: str, group: int, rows: np.ndarray, out: np.ndarray, places: np.ndarray) -> None:
         """Copy field ``name`` of kept rows to ``places`` of ``out``."""
-        values = self._values[name]
-        for number, place in zip((self._starts[group] + rows).tolist(), places.tolist(), strict=True):
-            out[place] = values[number]
+        copy_rows(self._values[name], self._starts[group] + rows, out, places)
 
     def keep(self, group: int, rows: np.ndarray, batch: dict[str, np.ndarray], places: np.ndarray) -> None:
         """Copy the rows at ``places`` of a batch into the cache, as far as it reaches."""
         numbers = self._starts[group] + rows
         places, numbers = places[numbers < self.rows], numbers[numbers < self.rows]
         for name, values in self._values.items():
-            for number, place in zip(numbers.tolist(), places.tolist(), strict=True):
-                values[number] = batch[name][place]
+            copy_rows(batch[name], places, values, numbers)
         self._present[numbers] = 1  # only now: a process killed before this line has kept nothing
 
 
@@ -127,12 +125,11 @@ def _map(path: Path, kind: np.dtype, rows: int) -> np.ndarray:
     size = max(rows * kind.itemsize, 1)
     with open(path, "ab") as file:
         try:
-            os.posix_fallocate(
-                file.fileno(), 0, size
-            )  # a write to a mapped file with no space behind it kills a process
+            # A write to a mapped file with no space behind it would kill the process.
+            os.posix_fallocate(file.fileno(), 0, size)
         except OSError as error:
             raise DatasetError(f"There is no room for {size} bytes of decoded rows at {path}: {error}.") from None
-    values = np.memmap(path, np.uint8, "r+", shape=(size,))
+    values = np.asarray(np.memmap(path, np.uint8, "r+", shape=(size,)))
     return values[: rows * kind.itemsize].view(kind.base).reshape(rows, *kind.shape)
 
 

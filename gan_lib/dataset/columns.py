@@ -11,6 +11,8 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
+from gan_lib.dataset import small_png
+from gan_lib.dataset.copying import copy_rows
 from gan_lib.dataset.schema import (
     ArrayField,
     BinaryField,
@@ -18,12 +20,13 @@ from gan_lib.dataset.schema import (
     DecodeError,
     Field,
     ListField,
+    PngField,
     ScalarField,
     Schema,
 )
 
-# From here on, copying a value twice costs more than one more turn of a Python loop (measured: 4 to 32 kB are alike).
-_BYTES_WORTH_A_LOOP = 16384
+# Pictures up to this (32x32 RGB is just below) are decoded a row group at a time, where that is possible.
+_BYTES_OF_A_SMALL_PICTURE = 4096
 
 
 class Column(Protocol):
@@ -67,11 +70,7 @@ class PlainColumn:
     values: np.ndarray
 
     def decode(self, rows: np.ndarray, out: Any, places: np.ndarray) -> None:
-        if self.values[:1].nbytes < _BYTES_WORTH_A_LOOP:
-            out[places] = self.values[rows]
-        else:  # without the second copy that an index array costs
-            for row, place in zip(rows.tolist(), places.tolist(), strict=True):
-                out[place] = self.values[row]
+        copy_rows(self.values, rows, out, places)
 
 
 @dataclass(frozen=True)
@@ -127,8 +126,18 @@ def _binary_column(field: BinaryField, array: pa.Array) -> Column:
     content = np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)
     valid = None if array.null_count == 0 else array.is_valid().to_numpy(zero_copy_only=False)
     column = BinaryColumn(field, content, window, valid)
-    header = field.header() if isinstance(field, ArrayField) else None
-    return (header and _plain_column(column, header)) or column
+    if isinstance(field, ArrayField) and (header := field.header()) is not None:
+        return _plain_column(column, header) or column
+    if decoded_at_once(field) and valid is None:
+        pictures = small_png.decode_all(content, window, field.row_dtype.shape)
+        return column if pictures is None else PlainColumn(pictures)
+    return column
+
+
+def decoded_at_once(field: Field) -> bool:
+    """Whether the field's values are decoded as soon as their row group is read, if they are as simple as they may be."""
+    small = field.fixed and field.row_dtype.itemsize <= _BYTES_OF_A_SMALL_PICTURE
+    return small and isinstance(field, PngField) and field.dtype == "uint8"
 
 
 def _plain_column(column: BinaryColumn, header: bytes) -> PlainColumn | None:

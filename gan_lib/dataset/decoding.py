@@ -5,22 +5,16 @@ Knows nothing of threads: several may decode different places of one batch at on
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from gan_lib.dataset.cache import DecodedRows
 from gan_lib.dataset.catalog import Dataset
 from gan_lib.dataset.columns import RowGroupTable
-from gan_lib.dataset.schema import DatasetError, Field
-
-# torch has hardly an operation on these, so they are widened, as Petastorm's DataLoader does.
-_WIDENED = {"uint16": "int32", "uint32": "int64"}
-
+from gan_lib.dataset.memory import BatchMemory
+from gan_lib.dataset.schema import DatasetError
 
 @dataclass(frozen=True)
 class Step:
@@ -41,23 +35,6 @@ class Step:
     """(batch,) its number in the order of training"""
 
 
-class BatchMemory:
-    """Where the values of a batch go: a tensor (rows, ...) for each fixed field, else a list of ``rows`` places."""
-
-    def __init__(self, dataset: Dataset, rows: int, pinned: bool) -> None:
-        self.values: dict[str, Any] = {field.name: _memory(field, rows, pinned) for field in dataset.schema}
-        self.places = {name: v.numpy() if isinstance(v, Tensor) else v for name, v in self.values.items()}
-        """the same memory as numpy sees it"""
-
-
-def _memory(field: Field, rows: int, pinned: bool) -> Tensor | list[Any]:
-    if not field.fixed:
-        return [None] * rows
-    kind = field.row_dtype
-    dtype = torch.from_numpy(np.empty(0, _WIDENED.get(kind.base.name, kind.base))).dtype
-    return torch.empty((rows, *kind.shape), dtype=dtype, pin_memory=pinned)
-
-
 class BatchDecoder:
     """Fills batches with rows of ``dataset``; takes what is ``kept`` decoded from there, and adds what is not."""
 
@@ -68,16 +45,15 @@ class BatchDecoder:
     def groups_to_read(self, step: Step) -> list[int]:
         """The row groups without which the step's rows cannot be had."""
         groups = step.groups if self._kept is None else step.groups[~self._kept.has(step.groups, step.rows)]
-        return [int(group) for group in np.unique(groups)]
+        return np.unique(groups).tolist()
 
     def decode(self, step: Step, tables: Mapping[int, RowGroupTable], memory: BatchMemory, places: np.ndarray) -> None:
-        """Fill ``places`` of the batch.
+        """Fill ``places`` of the batch, which are sorted by row group.
 
         Raises:
             DatasetError: a row cannot be decoded; file, row group and row are named.
         """
-        for group in np.unique(step.groups[places]).tolist():
-            here = places[step.groups[places] == group]
+        for group, here in _runs(step.groups[places], places):
             if self._kept is not None:
                 here = self._take_kept(self._kept, group, step, memory, here)
             if len(here):
@@ -103,3 +79,10 @@ class BatchDecoder:
                 raise type(error)(f"{where.url}, row group {where.number}, {error}") from None
         if self._kept is not None:
             self._kept.keep(group, rows, memory.places, places)
+
+
+def _runs(groups: np.ndarray, places: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Each of the sorted ``groups`` with its ``places``."""
+    bounds = np.flatnonzero(np.diff(groups, prepend=-1, append=-1)).tolist()
+    for begin, end in zip(bounds[:-1], bounds[1:], strict=True):
+        yield int(groups[begin]), places[begin:end]

@@ -16,9 +16,10 @@ import torch
 from gan_lib.dataset.agreement import agreement
 from gan_lib.dataset.cache import DecodedCache, StoredCache
 from gan_lib.dataset.catalog import Dataset
-from gan_lib.dataset.columns import RowGroupTable
-from gan_lib.dataset.decoding import BatchDecoder, BatchMemory, Step
+from gan_lib.dataset.columns import RowGroupTable, decoded_at_once
+from gan_lib.dataset.decoding import BatchDecoder, Step
 from gan_lib.dataset.delivery import Batch, Delivery
+from gan_lib.dataset.memory import MemoryOfBatches
 from gan_lib.dataset.pipeline import Pipeline
 from gan_lib.dataset.plan import EpochOrder, Plan
 from gan_lib.dataset.reading import ReadAhead, Reading, read_row_group
@@ -29,6 +30,11 @@ from gan_lib.dataset.schema import DatasetError
 _STREAMS = (24, 12, 8, 6, 4, 2, 1)
 _MEMORY_FOR_ROW_GROUPS = 1 << 30
 _READING_THREADS = 2
+
+# Less than this is decoded sooner by one thread than it is shared out among several.
+_BYTES_WORTH_A_THREAD = 1 << 20
+# Steps are planned some at a time, as many as have about this many rows: each planning costs a little for each stream.
+_ROWS_PLANNED_AT_ONCE = 4096
 
 
 def default_streams(dataset: Dataset, world_size: int) -> int:
@@ -94,6 +100,7 @@ class Loader:
         self._kept = decoded_cache.open(dataset) if decoded_cache is not None else None
         self._agreement = agreement(world_size, 2 * patience)  # a rank may use up its patience before it answers
         self._delivery = Delivery(dataset, torch.device(device))
+        self._memory = MemoryOfBatches(dataset, self._delivery.pinned)
         self._epoch, self._place, self._left_out = 0, 0, self.left_out
         self._pipeline: Pipeline | None = None
 
@@ -159,12 +166,13 @@ class Loader:
     def memory_bound(self) -> int:
         """Bytes that the loader may hold at its peak, besides the batches that its user holds and the decoders' own.
 
-        Row groups in use and read ahead, each no larger than the largest, and batches that are being decoded or wait.
+        Row groups in use and read ahead, each no larger than the largest, and batches that are being decoded, or wait,
+        or whose memory waits for its next use.
         """
-        largest = max(group.bytes for group in self.dataset.row_groups)
+        largest = max(group.bytes + group.rows * self._bytes_decoded_at_once for group in self.dataset.row_groups)
         groups = self._own_streams * (2 * self._plan.window + 1) + _READING_THREADS
-        row = self.dataset.row_bytes
-        return largest * groups + row * self.batch_size * (self._prefetch + 1)
+        batches = self._prefetch + 1 + MemoryOfBatches.MOST_IDLE
+        return largest * groups + self.dataset.row_bytes * self.batch_size * batches
 
     def close(self) -> None:
         """End the threads. The loader may be used again: it goes on where it stands."""
@@ -216,9 +224,10 @@ class Loader:
             self._steps(),
             reading,
             BatchDecoder(self.dataset, self._kept),
-            lambda rows: BatchMemory(self.dataset, rows, self._delivery.pinned),
+            self._memory.new,
             threads=self._threads,
             prefetch=self._prefetch,
+            parts=self._parts_of_a_batch,
         )
 
     def _read(self, group: int) -> RowGroupTable | None:
@@ -231,6 +240,22 @@ class Loader:
         """Streams that this rank meets."""
         return self._plan.streams // math.gcd(self._plan.streams, self.world_size)
 
+    @property
+    def _bytes_decoded_at_once(self) -> int:
+        """Bytes of a row that are decoded as soon as it is read, so that they lie in memory beside what was read."""
+        return sum(field.row_dtype.itemsize for field in self.dataset.schema if decoded_at_once(field))
+
+    @property
+    def _steps_at_once(self) -> int:
+        return max(_ROWS_PLANNED_AT_ONCE // self.batch_size, 1)
+
+    @property
+    def _parts_of_a_batch(self) -> int:
+        """Among how many threads a batch is shared: all, unless it is small. Of fields with no fixed size, none is."""
+        if not all(field.fixed for field in self.dataset.schema):
+            return self._threads
+        return max(min(self._threads, self.dataset.row_bytes * self.batch_size // _BYTES_WORTH_A_THREAD), 1)
+
     def _orders(self) -> Iterator[tuple[EpochOrder, int, int]]:
         """(order, first place, left-out rows) of this epoch and of all that follow."""
         epoch, place, left_out = self._epoch, self._place, self._left_out
@@ -240,13 +265,16 @@ class Loader:
 
     def _steps(self) -> Iterator[Step]:
         for order, start, left_out in self._orders():
-            for place in range(start, order.rows - self.global_batch_size + 1, self.global_batch_size):
+            begins = np.arange(start, order.rows - self.global_batch_size + 1, self.global_batch_size)
+            for together in np.split(begins, range(self._steps_at_once, len(begins), self._steps_at_once)):
                 # Places of one remainder by world_size, so that a rank meets the same streams wherever a step begins.
-                first = place + (self.rank - place) % self.world_size
-                places = np.arange(first, place + self.global_batch_size, self.world_size)
+                first = together + (self.rank - together) % self.world_size
+                places = first[:, None] + np.arange(0, self.global_batch_size, self.world_size)
+                groups, rows = (found.reshape(places.shape) for found in order.rows_at(places.ravel()))
                 position = order.epoch * self.images_per_epoch + places
-                last = place + self.global_batch_size - 1
-                yield Step(order.epoch, place, last, left_out, *order.rows_at(places), position)
+                for n, begin in enumerate(together.tolist()):
+                    last = begin + self.global_batch_size - 1
+                    yield Step(order.epoch, begin, last, left_out, groups[n], rows[n], position[n])
 
     def _readings(self) -> Iterator[Reading]:
         for order, start, _ in self._orders():

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from gan_lib.dataset.columns import RowGroupTable
-from gan_lib.dataset.decoding import BatchDecoder, BatchMemory, Step
+from gan_lib.dataset.decoding import BatchDecoder, Step
+from gan_lib.dataset.memory import BatchMemory
 from gan_lib.dataset.reading import ReadAhead
 
 # Longer than a read from a disk takes; a read that takes longer is stuck, and its thread ends when the store lets go.
@@ -24,7 +25,7 @@ _SECONDS_FOR_A_READ_TO_END = 0.5
 
 @dataclass
 class _Decoding:
-    """A batch while its rows are decoded: as many parts as there are threads, each with places of its own."""
+    """A batch while its rows are decoded: in parts, each with places of its own."""
 
     step: Step
     tables: dict[int, RowGroupTable]
@@ -45,7 +46,10 @@ class _Decoding:
 
 
 class Pipeline:
-    """Decodes ``steps`` in order by ``threads`` threads, ``prefetch`` batches before they are asked for."""
+    """Decodes ``steps`` in order by ``threads`` threads, ``prefetch`` batches before they are asked for.
+
+    ``parts`` is how many threads share a batch.
+    """
 
     def __init__(
         self,
@@ -56,11 +60,13 @@ class Pipeline:
         *,
         threads: int,
         prefetch: int,
+        parts: int,
     ) -> None:
         self._steps = steps
         self._reading = reading
         self._decoder = decoder
         self._new_memory = new_memory
+        self._parts_of_a_batch = parts
         self._closed = False
         self._slots = threading.Semaphore(prefetch)
         self._parts: queue.SimpleQueue[tuple[_Decoding, np.ndarray] | None] = queue.SimpleQueue()
@@ -110,7 +116,8 @@ class Pipeline:
 
     def _begin(self, step: Step) -> None:
         tables = {group: self._reading.get(step.epoch, group) for group in self._decoder.groups_to_read(step)}
-        parts = [part for part in np.array_split(np.arange(len(step.rows)), len(self._decoders)) if len(part)]
+        places = np.argsort(step.groups, kind="stable")
+        parts = [part for part in np.array_split(places, self._parts_of_a_batch) if len(part)]
         decoding = _Decoding(step, tables, self._new_memory(len(step.rows)), len(parts))
         for part in parts:
             self._parts.put((decoding, part))

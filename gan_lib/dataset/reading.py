@@ -128,12 +128,14 @@ class ReadAhead:
         """
         with self._changed:
             self._now = end
+            early = len(self._early)
             while self._early and self._early[0].first <= self._now:
                 self._early.popleft()
             for key in [key for key, reading in self._held.items() if reading.last < begin]:
                 del self._held[key]
                 self._tables.pop(key, None)
-            self._changed.notify_all()
+            if len(self._early) < early:
+                self._changed.notify_all()
 
     def close(self) -> None:
         """Let everything go. A thread that is stuck in the store is left to end by itself, or with the process."""
