@@ -81,7 +81,7 @@ class DiskCanvas:
 class BlendingCanvas:
     """float32 sums in memory, for windows that fade into each other where they overlap.
 
-    Each window is weighted by a ramp along each side that it shares, and the ramps of two neighbours add up to one.
+    Each window is weighted by a ramp along each side that it shares, and the weights of all windows add up to one.
     """
 
     def __init__(self, height: int, width: int, scale: int, windows: list[Window]) -> None:
@@ -110,13 +110,23 @@ class BlendingCanvas:
 
 
 def _ramps(spans: list[Span], scale: int) -> dict[Span, NDArray[np.float32]]:
-    """For each span, its weights in output pixels; over all spans they add up to one everywhere."""
+    """For each span, its weights in output pixels; over all spans they add up to one everywhere.
+
+    Neighbours fade into each other around the cut between their cores, as far as both see, but not beyond the middle of
+    a core: there the fade at its other end may begin.
+    """
     ramps = {span: np.ones(span.length * scale, np.float32) for span in spans}
     for left, right in pairwise(spans):
-        shared = (left.stop - right.start) * scale
-        rise = ((np.arange(shared) + 0.5) / shared).astype(np.float32)
-        ramps[right][:shared] *= rise
-        ramps[left][-shared:] *= 1 - rise
+        cut = left.last
+        cores = (left.last - left.first) // 2, (right.last - right.first) // 2
+        half = min(left.stop - cut, cut - right.start, *cores)
+        width = 2 * half * scale
+        rise = ((np.arange(width) + 0.5) / max(width, 1)).astype(np.float32)
+        fall_at, rise_at = ((cut - half - span.start) * scale for span in (left, right))
+        ramps[left][fall_at : fall_at + width] = 1 - rise
+        ramps[left][fall_at + width :] = 0
+        ramps[right][rise_at : rise_at + width] = rise
+        ramps[right][:rise_at] = 0
     return ramps
 
 

@@ -8,11 +8,13 @@ without bytes, names that begin with an underscore, and pictures rewritten under
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -29,6 +31,8 @@ from gan_lib.scoring.task import ScoreTask
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
+LOCK = "_lock"
+"""Beside the watch; held by the run that is at work."""
 _NAMES_IN_A_SENTENCE = 3
 
 
@@ -64,7 +68,8 @@ def score_new(spark: SparkSession, model: Model, settings: ScoreSettings, run_id
     """Score the pictures that came since the last run with this output.
 
     Raises:
-        UserError: the input is no folder, or another one than before, or the output lies inside it.
+        UserError: the input is no folder, or another one than before, or the output lies inside it, or another run is
+            at work on this output.
         DecisionNeeded: the model, a setting or a scored picture has changed, and ``on_change`` is "ask".
     """
     if settings.input.folder is None:
@@ -72,6 +77,13 @@ def score_new(spark: SparkSession, model: Model, settings: ScoreSettings, run_id
     root = require_folder(settings.input.folder)
     require_apart(root, settings.output.url)
     tables = Tables(storage.absolute(settings.output.url))
+    with _alone(tables):
+        return _score_new(spark, model, settings, run_id, root, tables)
+
+
+def _score_new(
+    spark: SparkSession, model: Model, settings: ScoreSettings, run_id: str, root: str, tables: Tables
+) -> Summary:
     tables.sweep()
     present = list_files(root)
     known = _known(spark, tables)
@@ -86,6 +98,29 @@ def score_new(spark: SparkSession, model: Model, settings: ScoreSettings, run_id
         arrivals = _Arrivals(spark, task, watch, tables, settings, present, known)
         arrivals.follow()
         return arrivals.total + arrivals.score_passed_over()
+
+
+@contextmanager
+def _alone(tables: Tables) -> Iterator[None]:
+    """Keep other runs off this output; the system ends that with this process, however it dies.
+
+    Object stores have no such lock: there, whoever schedules runs must not start one before the last has ended.
+
+    Raises:
+        UserError: another run is at work.
+    """
+    if not storage.is_local(tables.url):
+        yield
+        return
+    storage.make_folder(tables.url)
+    with open(os.path.join(storage.open_store(tables.url)[1], LOCK), "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"Another run is at work on {tables.url}; start this one when it has ended.") from None
+        except OSError:  # a store that is mounted as a disk, without locks
+            pass
+        yield
 
 
 class _Arrivals:

@@ -73,6 +73,22 @@ class InstanceNormNet(nn.Module):
         return self.layers(pictures)
 
 
+class AttentionNet(nn.Module):
+    """x1; on features of a quarter of the size every place attends to every other, as in SAGAN."""
+
+    def __init__(self, channels: int = 8) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(3, channels, 4, stride=4)
+        self.attention = nn.MultiheadAttention(channels, 1, batch_first=True)
+        self.up = nn.ConvTranspose2d(channels, 3, 4, stride=4)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        features = self.down(pictures)
+        places = features.flatten(2).transpose(1, 2)  # (B, H * W / 16, channels)
+        attended, _ = self.attention(places, places, places, need_weights=False)
+        return pictures + self.up(features + attended.transpose(1, 2).reshape(features.shape))
+
+
 def translator_of(net_class: type[nn.Module], scale: int, multiple: int = 1, **arguments: int) -> Translator:
     """A translator with weights drawn so that all layers matter and results stay in the range, as trained ones do."""
     architecture = Architecture.of(net_class, **arguments)
@@ -110,3 +126,9 @@ EXACT = {
 def whole_picture_net() -> Translator:
     """A translator that cannot be tiled exactly."""
     return translator_of(InstanceNormNet, scale=1)
+
+
+GLOBAL = {
+    "instance norm": whole_picture_net,
+    "attention": lambda: translator_of(AttentionNet, scale=1, multiple=4),
+}

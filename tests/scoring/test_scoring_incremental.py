@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from bad_pictures import encoded, photo
 from gan_lib import config
 from gan_lib.errors import DecisionNeeded, UserError
 from gan_lib.scoring.batch import score
-from gan_lib.scoring.incremental import score_new
+from gan_lib.scoring.incremental import LOCK, score_new
 from gan_lib.scoring.model import Model
 from gan_lib.scoring.results import Tables
 from gan_lib.scoring.settings import ScoreSettings
@@ -96,7 +97,9 @@ def test_a_rewritten_picture_and_changed_settings_ask_too(spark, model: Model, f
         score_new(spark, model, night(tmp_path, tiling={"self_ensemble": True}), "night-6")
 
 
-def test_an_output_belongs_to_one_input_and_one_way_of_scoring(spark, model: Model, fill: Fill, tmp_path: Path) -> None:
+def test_an_output_belongs_to_one_input_one_way_of_scoring_and_one_run_at_a_time(
+    spark, model: Model, fill: Fill, tmp_path: Path
+) -> None:
     fill("a.png")
     score_new(spark, model, night(tmp_path), "night-1")
     (tmp_path / "other").mkdir()
@@ -104,5 +107,9 @@ def test_an_output_belongs_to_one_input_and_one_way_of_scoring(spark, model: Mod
         score_new(spark, model, night(tmp_path, input={"folder": str(tmp_path / "other")}), "night-2")
     with pytest.raises(UserError, match=r"(kept by|belongs to) incremental runs"):
         score(spark, model, night(tmp_path), "day")
+    with open(tmp_path / "out" / "_tables" / LOCK) as held_by_another:
+        fcntl.flock(held_by_another, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match="Another run is at work"):
+            score_new(spark, model, night(tmp_path), "night-2")
     with pytest.raises(UserError, match=r"works on input\.folder"):
         score_new(spark, model, night(tmp_path, input={"table": "t"}), "night-3")

@@ -21,6 +21,7 @@ from gan_lib.pictures import decode
 from gan_lib.scoring import stamp
 from gan_lib.scoring.results import REJECTED, Tables
 from gan_lib.tracking import TrackingSettings
+from jobs.score import main
 
 # Signs of how far a run has come, as patterns of what it writes below its output.
 MOMENTS = {
@@ -149,7 +150,10 @@ def test_through_three_nights_and_a_kill_at_each_moment_each_picture_is_scored_o
 
 
 @pytest.mark.timeout(240)
-def test_a_run_that_is_killed_in_mid_batch_is_finished_by_the_next(registry: TrackingSettings, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("spark")
+def test_a_run_that_is_killed_in_mid_batch_is_finished_by_the_next(
+    registry: TrackingSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     output = tmp_path / "out"
     arrivals = Arrivals(tmp_path / "in")
     arrivals.add(60)
@@ -159,7 +163,7 @@ def test_a_run_that_is_killed_in_mid_batch_is_finished_by_the_next(registry: Tra
     written = left_behind(output)
     assert not Tables(str(output)).committed()
     arrivals.add(5)
-    code, printed = finish(start(config), config)
-    assert code == 0, printed[-4000:]
+    monkeypatch.chdir(tmp_path)
+    main(["--config", str(config)])
     assert_scored_once(arrivals, output)
     assert written.items() <= results_in(output).items()
