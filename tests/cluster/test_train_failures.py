@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import psutil
 import pytest
+from left_running import left_running
 
 if TYPE_CHECKING:
     from conftest import StandaloneCluster
@@ -33,8 +33,7 @@ def heard(standalone_cluster: StandaloneCluster, tmp_path_factory: pytest.TempPa
         timeout=500,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    commands = [" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])]
-    assert [command for command in commands if "gan_lib.training.launch" in command and str(folder) in command] == []
+    assert left_running(folder) == []
     lines = [line for line in done.stdout.splitlines() if line.startswith("heard ")]
     return dict(json.loads(line.removeprefix("heard ")) for line in lines)
 

@@ -14,6 +14,7 @@ import psutil
 import pytest
 import torch
 import yaml
+from left_running import left_running
 from small_dataset import publish_patches
 
 from gan_lib.tracking import Store
@@ -117,7 +118,7 @@ def test_an_executor_killed_in_mid_training_changes_no_bit(
             job.kill()
     assert_same_bits(final_state(tmp_path), final_state(undisturbed))
     assert "starting all again (1 of 3)" in (tmp_path / "log").read_text()
-    assert ranks_below(tmp_path) == []
+    assert left_running(tmp_path) == []
     assert_one_unbroken_run(tmp_path)
 
 
@@ -127,17 +128,6 @@ def wait_until(condition: Any, job: subprocess.Popen[Any]) -> None:
     while not condition():
         assert job.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)
-
-
-def ranks_below(folder: Path) -> list[int]:
-    """Agents and ranks of a launch below ``folder`` that still run."""
-    found = []
-    for process in psutil.process_iter(["cmdline", "environ"]):
-        command = " ".join(process.info["cmdline"] or [])
-        reports = (process.info["environ"] or {}).get("GAN_LIB_RANK_REPORTS", "")
-        if "-m gan_lib.training.launch" in command and str(folder) in command + reports:
-            found.append(process.pid)
-    return found
 
 
 def assert_one_unbroken_run(folder: Path) -> None:

@@ -7,8 +7,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
+from left_running import left_running
 
 HERE = str(Path(__file__).parent)
 
@@ -17,17 +17,6 @@ HERE = str(Path(__file__).parent)
 def importable_behaviours(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ranks are processes of their own: they find ``behaviours`` by this variable."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([HERE, os.environ.get("PYTHONPATH", "")]))
-
-
-def left_running(folder: Path) -> list[str]:
-    """The command lines of agents that report below ``folder``, and of all ranks that still live under one."""
-    found = []
-    for process in psutil.process_iter(["cmdline", "environ"]):
-        command = " ".join(process.info["cmdline"] or [])
-        reports = (process.info["environ"] or {}).get("GAN_LIB_RANK_REPORTS", "")
-        if "-m gan_lib.training.launch" in command and str(folder) in command + reports:
-            found.append(command)
-    return found
 
 
 @pytest.fixture(autouse=True)

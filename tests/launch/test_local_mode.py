@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import behaviours
 import pytest
-from conftest import left_running
+from left_running import left_running
 
 from gan_lib.errors import UserError
 from gan_lib.training.launch import LaunchError, LaunchSettings, RanksFailed, launch

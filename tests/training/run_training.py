@@ -6,6 +6,7 @@ run_training.py SETTINGS.json [RANK WORLD_SIZE MEETING_FILE]
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -24,6 +25,8 @@ def main(settings_file: str, rank: str = "0", world_size: str = "1", meeting: st
     print(json.dumps(train(settings, int(rank), int(world_size), torch.device("cpu"), SilentTracker())))
     if dist.is_initialized():
         dist.destroy_process_group()
+        sys.stdout.flush()
+        os._exit(0)  # as the launcher's ranks do: gloo's threads may abort an interpreter that is taken down
 
 
 if __name__ == "__main__":

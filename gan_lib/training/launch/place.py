@@ -38,7 +38,5 @@ def join_ranks(settings: LaunchSettings) -> Iterator[Place]:
         yield Place(rank, world_size, device)
         return
     dist.init_process_group(settings.transport, timeout=timedelta(seconds=settings.timeout))
-    try:
-        yield Place(rank, world_size, device)
-    finally:
-        dist.destroy_process_group()
+    yield Place(rank, world_size, device)
+    dist.destroy_process_group()  # not after an error: it may wait for ranks that wait for this one

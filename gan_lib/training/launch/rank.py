@@ -5,17 +5,19 @@ Run by torchrun as ``python -m gan_lib.training.launch.rank SCRIPT ARGUMENTS...`
 
 from __future__ import annotations
 
+import atexit
 import faulthandler
 import os
 import re
 import runpy
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import psutil
 
@@ -44,7 +46,7 @@ class Reporting:
 
 
 def main(script: str, *arguments: str) -> None:
-    """Run ``script`` as if it were started by itself. Does not return where it fails: the process ends."""
+    """Run ``script`` as if it were started by itself. Does not return: the process ends."""
     faulthandler.enable()
     on_parent_death(lambda: os.killpg(os.getpgid(0), signal.SIGKILL))  # torchrun made us leader of our own group
     rank, reports = _this_rank(), Reports.of_this_process()
@@ -54,15 +56,16 @@ def main(script: str, *arguments: str) -> None:
         runpy.run_path(script, run_name="__main__")
     except SystemExit as stop:
         if stop.code not in (None, 0):
-            _end(
-                reports,
-                Report(rank, "exited", f"with code {stop.code}"),
-                stop.code if isinstance(stop.code, int) else 1,
-            )
+            reports.write(Report(rank, "exited", f"with code {stop.code}"))
+            _leave(stop.code if isinstance(stop.code, int) else 1)
     except BaseException as error:
-        _end(reports, _report_of(rank, error), 1)
+        reports.write(_report_of(rank, error))
+        _leave(1)
+    _wait_for_threads()
+    atexit._run_exitfuncs()
     if not reports.read()[rank].final:
         reports.write(Report(rank, "returned", times=_times()))
+    _leave(0)
 
 
 def _report_of(rank: int, error: BaseException) -> Report:
@@ -82,9 +85,18 @@ def _own_traceback(error: BaseException) -> traceback.TracebackException:
     return told
 
 
-def _end(reports: Reports, report: Report, code: int) -> None:
-    """Leave at once: a thread that waits for another rank must not keep a failed one alive."""
-    reports.write(report)
+def _wait_for_threads() -> None:
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join()
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process without taking the interpreter down.
+
+    A thread that waits for another rank must not keep a failed one alive; and gloo's threads, which outlive the process
+    group, abort the process now and then where they meet an interpreter that is being taken down.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
