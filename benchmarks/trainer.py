@@ -2,10 +2,11 @@
 
     python benchmarks/trainer.py [--quick] [--only loop ranks start]
 
-Three tables. The trainer and the plain loop take turns step by step on one thread. One rank, two ranks and two
-trainings that know nothing of each other (the limit that the machine sets) take turns run by run. Figures are medians.
-The plain loop has the same nets, losses and optimisers but no averages, norms or checks. The start-up is that of a real
-``spark-submit jobs/train.py`` with two ranks. The last line is one JSON object of what was measured.
+Three tables. The trainer and the plain loop take turns step by step on one thread; the plain loop has the same nets,
+losses and optimisers but no averages, norms or checks. One rank, two ranks (which send gradients after the backward
+pass, or in small buckets while it runs) and two trainings that know nothing of each other (the limit that the machine
+sets) take turns run by run. The start-up is that of a real ``spark-submit jobs/train.py`` with two ranks. Figures are
+medians. The last line is one JSON object of what was measured.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from torch import Tensor
 
 from gan_lib import recipes
 from gan_lib.phase import Recipe
-from gan_lib.training.engine import Engine
+from gan_lib.training import engine
 from gan_lib.training.group import Group
 from gan_lib.training.settings import TrainingSettings
 
@@ -47,7 +48,7 @@ LARGE = (
     ("srresnet", {"channels": 64, "blocks": 16}, 8),
     ("dcgan", {"size": 64, "channels": 64}, 16),
 )
-SHARED = LARGE[0]
+SHARED = ("srresnet", {"channels": 64, "blocks": 16}, 16)  # the paper's net and batch, on each rank
 PARTS = ("loop", "ranks", "start")
 
 
@@ -55,7 +56,7 @@ def main() -> None:
     """Measure all and print the tables."""
     options = parse_arguments()
     if options.rank is not None:
-        run_rank(options.rank, options.ranks, options.meeting, options.seconds)
+        run_rank(options.rank, options.ranks, options.meeting, options.seconds, options.bucket_bytes)
         return
     torch.set_num_threads(1)
     seconds, rounds = (5.0, 3) if options.quick else (30.0, 5)
@@ -75,7 +76,8 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="What the trainer costs, and how it begins.")
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="measure only these parts")
-    for name, kind in (("--rank", int), ("--ranks", int), ("--meeting", str), ("--seconds", float)):
+    of_a_rank = {"--rank": int, "--ranks": int, "--meeting": str, "--seconds": float, "--bucket-bytes": int}
+    for name, kind in of_a_rank.items():
         parser.add_argument(name, type=kind, help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -113,7 +115,7 @@ def build(name: str, settings: dict[str, Any]) -> Recipe:
 def our_step(name: str, settings: dict[str, Any], batch_size: int, group: Group) -> Callable[[Any], None]:
     """The trainer's step; ``batch_size`` is that of one rank."""
     training = TrainingSettings(images=10**9, batch_size=batch_size * group.size)
-    return Engine(build(name, settings), training, group, torch.device("cpu")).step
+    return engine.Engine(build(name, settings), training, group, torch.device("cpu")).step
 
 
 def step_seconds(sides: Sequence[Step], rows: dict[str, Tensor], seconds: float) -> list[float]:
@@ -143,38 +145,47 @@ def random_rows(count: int, side: int = SIDE) -> dict[str, Tensor]:
 
 def two_over_one(rounds: int, seconds: float) -> dict[str, float]:
     """Images a second of two ranks of one thread each over those of one, the same batch for each rank."""
-    sides = {"1": (1, True), "2": (2, True), "2 apart": (2, False)}
+    sides = {
+        "1": (1, ["--ranks", "1"]),
+        "2": (2, ["--ranks", "2"]),
+        "2, overlap": (2, ["--ranks", "2", "--bucket-bytes", str(2**20)]),
+        "2, apart": (2, ["--ranks", "1"]),
+    }
     paces: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(rounds):
-        for name, (processes, together) in sides.items():
-            paces[name].append(images_a_second(processes, together, seconds))
-    print(f"\n{'ranks':10}{'recipe':12}{'img/s':>14}{'over one':>10}")
+        for name, (processes, options) in sides.items():
+            paces[name].append(images_a_second(processes, [*options, "--seconds", str(seconds)]))
+    print(f"\n{'ranks':15}{'recipe':12}{'img/s':>14}{'over one':>10}")
     over_one = {}
     for name, measured in paces.items():
         over_one[name] = statistics.median(pace / one for pace, one in zip(measured, paces["1"], strict=True))
-        print(f"{name:10}{SHARED[0]:12}{statistics.median(measured):>14.1f}{over_one[name]:>10.2f}", flush=True)
+        print(f"{name:15}{SHARED[0]:12}{statistics.median(measured):>14.1f}{over_one[name]:>10.2f}", flush=True)
     return {"two_ranks_over_one": over_one["2"]}
 
 
-def images_a_second(processes: int, together: bool, seconds: float) -> float:
-    """Start ``processes`` that train, ``together`` as ranks or each for itself; images a second over all of them."""
+def images_a_second(processes: int, options: list[str]) -> float:
+    """Start ``processes`` that train as this script's ``options`` say; images a second over all of them."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, __file__, "--seconds", str(seconds), "--ranks", str(processes if together else 1)]
+        command = [sys.executable, __file__, *options, "--meeting", f"{folder}/meeting"]
         started = [
-            subprocess.Popen([*command, "--meeting", f"{folder}/meeting", "--rank", str(rank)], stdout=subprocess.PIPE)
-            for rank in range(processes)
+            subprocess.Popen([*command, "--rank", str(rank)], stdout=subprocess.PIPE) for rank in range(processes)
         ]
         outputs = [process.communicate()[0] for process in started]
     return sum(float(output) for output in outputs)
 
 
-def run_rank(rank: int, ranks: int, meeting: str, seconds: float) -> None:
-    """One of the processes: print this rank's images a second. All take the same number of steps."""
+def run_rank(rank: int, ranks: int, meeting: str, seconds: float, bucket_bytes: int | None) -> None:
+    """One of the processes: print this rank's images a second. All take the same number of steps.
+
+    ``bucket_bytes``: how much of the gradient is sent at once; None: as much as the trainer does.
+    """
     torch.set_num_threads(1)
     if ranks > 1:
         dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=ranks)
     name, settings, batch_size = SHARED
     group = Group(rank, ranks) if ranks > 1 else Group()
+    if bucket_bytes is not None:
+        engine.FlatGradient = partial(engine.FlatGradient, bucket_bytes=bucket_bytes)  # type: ignore[assignment, misc]
     step, rows = our_step(name, settings, batch_size, group), random_rows(batch_size)
     step(rows)
     started, steps, over = time.perf_counter(), 0, 0.0
@@ -183,9 +194,10 @@ def run_rank(rank: int, ranks: int, meeting: str, seconds: float) -> None:
             step(rows)
         steps += 4
         over = group.rank_0_says(time.perf_counter() - started >= seconds, torch.device("cpu"))
-    print(steps * batch_size / (time.perf_counter() - started))
+    print(steps * batch_size / (time.perf_counter() - started), flush=True)
     if ranks > 1:
         dist.destroy_process_group()
+        os._exit(0)  # as the launcher's ranks do: gloo's threads may abort an interpreter that is taken down
 
 
 def start_up() -> dict[str, float]:

@@ -15,7 +15,11 @@ from torch import Tensor, nn
 from gan_lib.training.group import Group
 
 BUCKET_BYTES = 25 * 2**20
-"""Large enough that bandwidth counts and not latency; what DistributedDataParallel takes too."""
+"""Large enough that bandwidth counts and not latency; what DistributedDataParallel takes too.
+
+So a smaller net's gradient leaves in one piece after the backward pass. To cut it finer did not pay where ranks compute
+on CPUs, for the exchange takes the same cores: ``benchmarks/trainer.py --only ranks`` prints both.
+"""
 
 
 class FlatGradient:
