@@ -93,7 +93,9 @@ def test_other_settings_score_everything_again(spark, model: Model, fill: Fill, 
     assert (other_tiles.scored, other_tiles.kept) == (0, 1)
 
 
-def test_thirty_bad_files_are_rows_with_a_reason(spark, model: Model, fill: Fill, tmp_path: Path) -> None:
+def test_thirty_bad_files_are_rows_with_a_reason_and_come_once_however_often_it_runs(
+    spark, model: Model, fill: Fill, tmp_path: Path
+) -> None:
     source = fill("good.png", "also good.jpg")
     for name, content in bad_contents().items():
         (source / name).write_bytes(content)
@@ -107,7 +109,13 @@ def test_thirty_bad_files_are_rows_with_a_reason(spark, model: Model, fill: Fill
     assert set(rejects) == bad
     assert all(row["reason"] and row["detail"] and row["output"] is None for row in rejects.values())
     assert rejects["pipe.jpg"]["reason"] == "not-a-file" and rejects["nowhere.png"]["reason"] == "unreadable"
+    for name in ("good.png", "also good.jpg"):
+        assert_enlarged((tmp_path / "out" / name).with_suffix(".png").read_bytes(), (source / name).read_bytes())
+    again = score(spark, model, settings, "run-2")
+    assert (again.scored, again.kept, again.rejected) == (0, 2, len(bad))
+    assert spark.read.parquet(Tables(settings.output.url).rejects).count() == len(bad)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["_tables", "also good.png", "good.png"]
+    assert not list((tmp_path / "out" / "_tables" / "_staging").glob("*"))
     with pytest.raises(TooManyRejects, match=r"33 of 35 pictures .* bomb|33 of 35"):
         require_few_rejects(summary, settings)
     assert TooManyRejects.exit_code == 3

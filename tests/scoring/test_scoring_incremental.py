@@ -27,7 +27,7 @@ def night(tmp_path: Path, on_change: str = "ask", **changes: object) -> ScoreSet
         "input": {"folder": str(tmp_path / "in")},
         "output": {"url": str(tmp_path / "out")},
         "incremental": {"enabled": True, "on_change": on_change, "pictures_a_batch": 3},
-        "tasks": 2,
+        "tasks": 1,
     }
     return config.validate(ScoreSettings, {**values, **changes}, "the test")
 
