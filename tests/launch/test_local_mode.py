@@ -16,6 +16,7 @@ from left_running import left_running
 
 from gan_lib.errors import UserError
 from gan_lib.training.launch import LaunchError, LaunchSettings, RanksFailed, launch
+from gan_lib.training.launch.timeline import STAGES
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -29,6 +30,8 @@ def test_every_rank_joins_and_hands_back_its_own_result(
     done = launch(spark, behaviours.sum_of_ranks, TWO, settings=TWO, folder=str(tmp_path), threads=3)
     assert done.results == [{"rank": rank, "total": 3.0, "threads": "3"} for rank in (0, 1)]
     assert done.restarts == 0
+    assert list(done.start) == list(STAGES)
+    assert min(done.start.values()) >= 0
     shown = capfd.readouterr().out
     assert "[rank 0] hello from 0" in shown
     assert "[rank 1] hello from 1" in shown

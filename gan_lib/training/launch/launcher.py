@@ -80,7 +80,7 @@ def launch(
         storage.remove_tree(reports.folder)
         ordered = [found[rank] for rank in sorted(found)]
         if len(found) == settings.processes and all(report.state == "returned" for report in ordered):
-            start = {} if restarts else _start_of(launched, ordered[0])
+            start = {} if restarts else _start_of(spark, launched, ordered[0])
             return Launched([report.result for report in ordered], restarts, start)
         if not _was_lost(ordered, settings.processes):
             break
@@ -107,10 +107,10 @@ def _attempt(
     return None
 
 
-def _start_of(launched: float, report: Report) -> dict[str, float]:
+def _start_of(spark: SparkSession, launched: float, report: Report) -> dict[str, float]:
     if "called" not in report.times:
         return {}
-    return spent({**moments_of_driver(), "launched": launched, **report.times})
+    return spent({**moments_of_driver(spark), "launched": launched, **report.times})
 
 
 def _was_lost(reports: list[Report], processes: int) -> bool:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import psutil
 
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
 STAGES = {
     "java": ("submitted", "driver_started"),
-    "driver_imports_and_session": ("driver_started", "launched"),
+    "driver_imports": ("driver_started", "session_began"),
+    "session_and_run": ("session_began", "launched"),
     "spark_task": ("launched", "agent_started"),
     "torchrun": ("agent_started", "rank_started"),
     "rank_imports": ("rank_started", "called"),
@@ -16,12 +21,19 @@ STAGES = {
 """Stage -> the moments that it lies between. ``spark_task`` is next to nothing in local mode."""
 
 
-def moments_of_driver() -> dict[str, float]:
-    """When this process began, and when the spark-submit did that started it (itself, where there is none)."""
+def moments_of_driver(spark: SparkSession) -> dict[str, float]:
+    """When this process began, when the spark-submit did that started it (itself, where there is none), and when Spark
+    was asked for (at once, where Spark Connect does not tell).
+    """
     driver = psutil.Process()
     parent = driver.parent()
     submitted = parent if parent is not None and parent.name() == "java" else driver
-    return {"submitted": submitted.create_time(), "driver_started": driver.create_time()}
+    started = driver.create_time()
+    try:
+        session_began = spark.sparkContext.startTime / 1000
+    except Exception:
+        session_began = started
+    return {"submitted": submitted.create_time(), "driver_started": started, "session_began": session_began}
 
 
 def spent(moments: Mapping[str, float]) -> dict[str, float]:
