@@ -5,9 +5,14 @@ A path without a scheme is local. Nothing here knows what the bytes mean.
 
 from __future__ import annotations
 
+import errno
+import io
 import os
+import stat
 import uuid
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -69,21 +74,63 @@ def read_bytes(url: str) -> bytes:
         return bytes(file.read())
 
 
-def write_atomic(url: str, data: bytes) -> None:
-    """Write ``data`` to ``url`` so that a reader sees the old content or the new, never a part.
+def read_range(url: str, offset: int, length: int) -> bytes:
+    """At most ``length`` bytes of the file at ``url``, from ``offset`` on.
 
-    Local: written beside it, flushed to the disk, then renamed. Object stores show an object only once it is whole.
+    Local: of regular files only, so that a pipe or a device found among files is an error and not a wait without end.
+
+    Raises:
+        OSError: the file is not there, not a regular file, or not for us to read; other stores raise what they like.
+    """
+    if not url.startswith("/"):  # asking fsspec would cost a small local file half of its reading
+        fs, path = open_store(url)
+        if not isinstance(fs, LocalFileSystem):
+            return bytes(fs.cat_file(path, start=offset, end=offset + length))
+        url = path
+    with _open_regular(url) as file:
+        file.seek(offset)
+        return file.read(length)
+
+
+def open_file(url: str) -> IO[bytes]:
+    """Open a file for reading. Raises what :func:`read_range` raises."""
+    fs, path = open_store(url)
+    return _open_regular(path) if isinstance(fs, LocalFileSystem) else fs.open(path, "rb")
+
+
+def _open_regular(path: str) -> IO[bytes]:
+    number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # opening a pipe does not wait for its writer
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        raise OSError(errno.EINVAL, "not a regular file", path)
+    return open(number, "rb")
+
+
+def write_atomic(url: str, data: bytes) -> None:
+    """Write ``data`` to ``url`` so that a reader sees the old content or the new, never a part."""
+    with writing(url) as file:
+        file.write(data)
+
+
+@contextmanager
+def writing(url: str) -> Iterator[IO[bytes]]:
+    """A file to write to, which appears at ``url`` when the block ends, and not at all when it raises.
+
+    Local: written beside it, flushed to the disk, then renamed. Object stores show an object only once it is whole; for
+    them the content waits in memory.
     """
     fs, path = open_store(url)
     if not isinstance(fs, LocalFileSystem):
+        content = io.BytesIO()
+        yield content
         with fs.open(path, "wb") as file:
-            file.write(data)
+            file.write(content.getbuffer())
         return
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     temporary = f"{path}.{uuid.uuid4().hex}.tmp"
     try:
         with open(temporary, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -57,11 +57,9 @@ def write_fragment(url: str, rows: list[PatchRow], schema: Schema, bin_bits: int
     starts = [0, *(np.flatnonzero(np.diff(places)) + 1).tolist(), len(ordered)]
     index = json.dumps([places[start].item() for start in starts[:-1]]).encode()
     table = pa.table(columns, schema=fragment_schema(schema).with_metadata({_INDEX: index}))
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, table.schema) as writer:
+    with storage.writing(url) as file, pa.ipc.new_file(file, table.schema) as writer:
         for start, end in pairwise(starts):
             writer.write_table(table.slice(start, end - start))
-    storage.write_atomic(url, sink.getvalue())
 
 
 def read_bins(url: str, split: int, first: int, end: int, bin_bits: int) -> pa.Table:

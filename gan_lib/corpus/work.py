@@ -111,11 +111,12 @@ def read_part(part: Part, max_bytes: int) -> bytes:
     if part.length > max_bytes:
         raise PictureRejected("too-many-bytes", f"{part.length} bytes, allowed are {max_bytes}")
     try:
-        fs, path = storage.open_store(part.url)
-        end = part.offset + (part.length if part.length >= 0 else max_bytes + 1)
-        return bytes(fs.cat_file(path, start=part.offset, end=end))
+        content = storage.read_range(part.url, part.offset, part.length if part.length >= 0 else max_bytes + 1)
     except Exception as error:  # each store has its own exceptions; all of them mean that this sample cannot be had
         raise PictureRejected("unreadable", f"{type(error).__name__}: {error}") from None
+    if 0 <= part.length != len(content):
+        raise PictureRejected("unreadable", f"{part.length} bytes were listed, {len(content)} are there")
+    return content
 
 
 def content_hash(contents: list[bytes]) -> bytes:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 _CAPTION_SUFFIX = ".txt"
+_CAPTION_BYTES = 2**20  # what is longer is no caption
 
 
 class FolderSource(Settings):
@@ -170,7 +171,8 @@ def _captioned_items(root: str, entries: Iterable[Entry]) -> Iterator[Item]:
             yield item.with_problem(f"no-caption: there is no {_stem(item.name)}{_CAPTION_SUFFIX}")
             continue
         try:
-            yield item.with_fields({"caption": storage.read_bytes(text.parts[0].url).decode().strip()})
+            caption = storage.read_range(text.parts[0].url, 0, _CAPTION_BYTES).decode().strip()
+            yield item.with_fields({"caption": caption})
         except (OSError, UnicodeDecodeError) as error:
             yield item.with_problem(f"no-caption: {text.name} cannot be read: {error}")
     for text in texts.values():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from functools import partial
+from itertools import chain
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -43,7 +44,7 @@ class ManifestSource(Settings):
         if not storage.exists(url):
             raise SourceError(f"The manifest {self.path} is not there.")
         try:
-            first = next(_tables(url), None)
+            first = next(_tables(url, []), None)
         except pa.ArrowException as error:
             raise SourceError(f"{self.path} cannot be read as a manifest: {error}.") from None
         columns = first.schema.names if first is not None else []
@@ -54,7 +55,13 @@ class ManifestSource(Settings):
         return Listing(spread(context.spark, [url], read, COLUMNS), fields=self.fields)
 
 
-def _tables(url: str) -> Iterator[pa.RecordBatch]:
+def _tables(url: str, broken: list[pa.csv.InvalidRow]) -> Iterator[pa.RecordBatch]:
+    """The lines of a manifest; those of a CSV file with too many or too few values go to ``broken``."""
+
+    def put_aside(row: pa.csv.InvalidRow) -> str:
+        broken.append(row)
+        return "skip"
+
     fs, path = storage.open_store(url)
     with fs.open(path, "rb") as file:
         if url.endswith(".parquet"):
@@ -63,12 +70,26 @@ def _tables(url: str) -> Iterator[pa.RecordBatch]:
             names = file.readline().decode("utf-8-sig").strip()
             file.seek(0)
             texts = {name.strip('"'): pa.string() for name in names.split(",")}
-            yield from pa.csv.open_csv(file, convert_options=pa.csv.ConvertOptions(column_types=texts))
+            yield from pa.csv.open_csv(
+                file,
+                convert_options=pa.csv.ConvertOptions(column_types=texts),
+                parse_options=pa.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=put_aside),
+            )
 
 
 def _read(url: str, picture: str, fields: Mapping[str, str]) -> Iterator[pa.RecordBatch]:
-    rows = (row for batch in _tables(url) for row in batch.select([picture, *fields]).to_pylist())
-    return in_batches(_item(url.rpartition("/")[0], row, picture, fields) for row in rows)
+    folder, _, name = url.rpartition("/")
+    broken: list[pa.csv.InvalidRow] = []
+    rows = (row for batch in _tables(url, broken) for row in batch.select([picture, *fields]).to_pylist())
+    items = (_item(folder, row, picture, fields) for row in rows)
+    return in_batches(
+        chain(items, (_broken_line(name, row) for row in broken))
+    )  # broken is full when items are through
+
+
+def _broken_line(manifest: str, row: pa.csv.InvalidRow) -> Item:
+    problem = f"bad-line: it holds {row.actual_columns} values, not {row.expected_columns}"
+    return Item(f"{manifest}, line {row.number}", (), problem=problem)
 
 
 def _item(folder: str, row: Mapping[str, Any], picture: str, fields: Mapping[str, str]) -> Item:

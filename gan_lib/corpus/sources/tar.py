@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
+import lzma
 import tarfile
+import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import groupby
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 from pydantic import Field
@@ -23,6 +25,7 @@ from gan_lib.corpus.spread import spread
 _PICTURES = ("jpg", "jpeg", "png", "webp", "gif", "tif", "tiff", "bmp", "ppm", "avif")
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _MEMBER_BYTES = 2**20  # labels, captions and JSON beside a picture are small; more than this is none of them
+_UNPACKED_BYTES = 256 * 2**20  # a compressed picture file of more, most likely a bomb, is not taken into memory
 
 Sample = list[tuple[str, tarfile.TarInfo]]
 """(extension, member) of the files of one sample"""
@@ -44,26 +47,28 @@ class TarSource(Settings):
         Raises:
             SourceError: there is no such folder, or no tar file in it.
         """
-        found = [entry for branch in branches(require_folder(self.path)) for entry in files_of(branch)]
+        root = require_folder(self.path)
+        found = [entry for branch in branches(root) for entry in files_of(branch)]
         shards = [entry for entry in found if entry.path.endswith((".tar", *_COMPRESSED))]
         if not shards:
             raise SourceError(f"{self.path} holds no .tar files.")
-        read = partial(_read_shard, spool=context.spool, fields=self.fields)
+        read = partial(_read_shard, root=root, spool=context.spool, fields=self.fields)
         return Listing(spread(context.spark, shards, read, COLUMNS), fields=self.fields)
 
 
-def _read_shard(shard: Entry, spool: str, fields: Mapping[str, str]) -> Iterator[pa.RecordBatch]:
-    fs, path = storage.open_store(shard.path)
-    with fs.open(path, "rb") as file:
-        yield from in_batches(_items(shard, file, spool, fields))
+def _read_shard(shard: Entry, root: str, spool: str, fields: Mapping[str, str]) -> Iterator[pa.RecordBatch]:
+    name = shard.path[len(root) :].lstrip("/")
+    yield from in_batches(_items(shard, name, spool, fields))
 
 
-def _items(shard: Entry, file: IO[bytes], spool: str, fields: Mapping[str, str]) -> Iterator[Item]:
-    prefix = os.path.basename(shard.path)
+def _items(shard: Entry, prefix: str, spool: str, fields: Mapping[str, str]) -> Iterator[Item]:
     compressed = prefix.endswith(_COMPRESSED)
     try:
         # Members of a compressed tar can be read in their order only, so each sample is copied as it goes by.
-        with tarfile.open(fileobj=file, mode="r:*" if compressed else "r:") as tar:
+        with (
+            storage.open_file(shard.path) as file,
+            tarfile.open(fileobj=file, mode="r:*" if compressed else "r:") as tar,
+        ):
             for key, sample in _samples(tar):
                 item = _item(tar, sample, f"{prefix}/{key}", shard, fields)
                 if compressed and item.problem is None:
@@ -71,14 +76,24 @@ def _items(shard: Entry, file: IO[bytes], spool: str, fields: Mapping[str, str])
                         yield from spooled(spool, [(item.name, member.read(), item.values)])
                 else:
                     yield item
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
         yield Item(prefix, (), stamp=shard.stamp, problem=f"corrupt: the tar file breaks off: {error}")
 
 
 def _samples(tar: tarfile.TarFile) -> Iterator[tuple[str, Sample]]:
-    members = (member for member in tar if member.isfile())
+    """(name, members) of each sample; one that comes again under its name gets a number, so that none hides another."""
+    members = (member for member in tar if not member.isdir())
+    seen: Counter[str] = Counter()
     for key, group in groupby(members, lambda member: _split(member.name)[0]):
-        yield key, [(_split(member.name)[1], member) for member in group]
+        samples: list[Sample] = [[]]
+        for member in group:
+            extension = _split(member.name)[1]
+            if extension in dict(samples[-1]):
+                samples.append([])
+            samples[-1].append((extension, member))
+        for sample in samples:
+            seen[key] += 1
+            yield (key if seen[key] == 1 else f"{key} ({seen[key]})"), sample
 
 
 def _split(name: str) -> tuple[str, str]:
@@ -95,6 +110,11 @@ def _item(tar: tarfile.TarFile, sample: Sample, name: str, shard: Entry, fields:
     picture = _picture(sample)
     if picture is None:
         return Item(name, (), stamp=shard.stamp, problem="no-picture: the sample holds no picture file")
+    if not picture.isreg() or picture.issparse():  # what it stands for lies elsewhere, or not in one piece
+        return Item(name, (), stamp=shard.stamp, problem="unsupported: a link, a device or a sparse file in a tar file")
+    if shard.path.endswith(_COMPRESSED) and picture.size > _UNPACKED_BYTES:
+        problem = f"too-many-bytes: {picture.size}, of a compressed tar file {_UNPACKED_BYTES} are unpacked at most"
+        return Item(name, (), stamp=shard.stamp, problem=problem)
     # A shard that was repacked has another stamp, but an untouched picture in it has not: its own time is taken.
     item = Item(name, (Part(shard.path, picture.offset_data, picture.size),), stamp=str(picture.mtime))
     try:
