@@ -9,8 +9,12 @@ Each is bounded and shared by the ranks of a machine, and to lose one costs time
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import shutil
+import time
 import uuid
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +25,9 @@ import pyarrow as pa
 from gan_lib.dataset.catalog import Dataset
 from gan_lib.dataset.copying import copy_rows
 from gan_lib.dataset.schema import DatasetError
+
+_SECONDS_OF_A_WRITE = 3600.0
+"""No row group takes longer to be written."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +54,11 @@ class StoredCache:
         sizes = 0
         for path in Path(self.folder).glob("*/*"):
             with contextlib.suppress(FileNotFoundError):  # another rank's temporary file
-                sizes += path.stat().st_size
+                found = path.stat()
+                if path.suffix == ".tmp" and time.time() - found.st_mtime > _SECONDS_OF_A_WRITE:
+                    path.unlink()  # a killed process left it
+                else:
+                    sizes += found.st_size
         return sizes
 
 
@@ -64,7 +75,10 @@ def _write_table(table: pa.Table, path: Path) -> None:
 
 @dataclass(frozen=True)
 class DecodedCache:
-    """Keeps the first rows of a dataset, decoded, in memory-mapped files below ``folder``, in ``max_bytes`` of disk."""
+    """Keeps the first rows of a dataset, decoded, in memory-mapped files below ``folder``, in ``max_bytes`` of disk.
+
+    What a killed process kept is used again. Datasets that no process uses any more make room for others.
+    """
 
     folder: str
     max_bytes: int
@@ -81,7 +95,66 @@ class DecodedCache:
                 f"Decoded rows of {dataset.url} cannot be cached: {unfixed[0]} has no fixed shape. Leave it out by "
                 "select(), or promise its shape by with_shape()."
             )
-        return DecodedRows(dataset, Path(self.folder) / dataset.fingerprint / _time_of_start(), self.max_bytes)
+        own = Path(self.folder) / dataset.fingerprint
+        start = own / _time_of_start()
+        start.mkdir(parents=True, exist_ok=True)
+        in_use = _lock(own, fcntl.LOCK_SH)
+        for earlier in own.iterdir():
+            if earlier != start:
+                shutil.rmtree(earlier, ignore_errors=True)
+        rows = DecodedRows(dataset, start, self._room(own, dataset.rows * bytes_of_kept_row(dataset)))
+        weakref.finalize(rows, os.close, in_use)
+        return rows
+
+    def _room(self, own: Path, wanted: int) -> int:
+        """Bytes for this dataset, of at most ``wanted``, for which others that nobody uses any more are thrown out."""
+        others = {path: _bytes_below(path) for path in Path(self.folder).iterdir() if path.is_dir() and path != own}
+        for path in sorted(others, key=lambda path: path.stat().st_mtime):
+            if sum(others.values()) + wanted <= self.max_bytes:
+                break
+            if _thrown_out(path):
+                del others[path]
+        return max(min(self.max_bytes - sum(others.values()), wanted), 0)
+
+
+def bytes_of_kept_row(dataset: Dataset) -> int:
+    """Bytes of disk for one decoded row, and for the mark that it is there."""
+    return 1 + sum(field.row_dtype.itemsize for field in dataset.schema)
+
+
+def _bytes_below(folder: Path) -> int:
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # another process throws it out as well
+            total += path.stat().st_size if path.is_file() else 0
+    return total
+
+
+def _lock(folder: Path, kind: int) -> int:
+    """Lock ``folder`` by a file beside it, which stays: shared by those who use it, alone for who throws it out.
+
+    The kernel lets go of it with the process, however that ends.
+
+    Raises:
+        BlockingIOError: ``kind`` says not to wait, and another process holds it.
+    """
+    descriptor = os.open(folder.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(descriptor, kind)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _thrown_out(folder: Path) -> bool:
+    try:
+        alone = _lock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    shutil.rmtree(folder, ignore_errors=True)
+    os.close(alone)
+    return True
 
 
 class DecodedRows:
@@ -89,8 +162,7 @@ class DecodedRows:
 
     def __init__(self, dataset: Dataset, folder: Path, max_bytes: int) -> None:
         types = {field.name: field.row_dtype for field in dataset.schema}
-        self.rows = min(max_bytes // (1 + sum(kind.itemsize for kind in types.values())), dataset.rows)
-        folder.mkdir(parents=True, exist_ok=True)
+        self.rows = min(max_bytes // bytes_of_kept_row(dataset), dataset.rows)
         self._starts = np.concatenate([[0], np.cumsum(dataset.sizes)])
         self._present = _map(folder / "present", np.dtype(np.uint8), self.rows)
         self._values = {name: _map(folder / f"{name}.rows", kind, self.rows) for name, kind in types.items()}

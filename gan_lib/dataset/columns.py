@@ -135,7 +135,7 @@ def _binary_column(field: BinaryField, array: pa.Array) -> Column:
 
 
 def decoded_at_once(field: Field) -> bool:
-    """Whether the field's values are decoded as soon as their row group is read, if they are as simple as they may be."""
+    """Whether the field's values are decoded as soon as their row group is read, if they are simple enough."""
     small = field.fixed and field.row_dtype.itemsize <= _BYTES_OF_A_SMALL_PICTURE
     return small and isinstance(field, PngField) and field.dtype == "uint8"
 

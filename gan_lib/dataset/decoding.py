@@ -5,6 +5,7 @@ Knows nothing of threads: several may decode different places of one batch at on
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from gan_lib.dataset.catalog import Dataset
 from gan_lib.dataset.columns import RowGroupTable
 from gan_lib.dataset.memory import BatchMemory
 from gan_lib.dataset.schema import DatasetError
+
 
 @dataclass(frozen=True)
 class Step:
@@ -84,5 +86,5 @@ class BatchDecoder:
 def _runs(groups: np.ndarray, places: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     """Each of the sorted ``groups`` with its ``places``."""
     bounds = np.flatnonzero(np.diff(groups, prepend=-1, append=-1)).tolist()
-    for begin, end in zip(bounds[:-1], bounds[1:], strict=True):
+    for begin, end in itertools.pairwise(bounds):
         yield int(groups[begin]), places[begin:end]

@@ -1,7 +1,7 @@
-"""Small PNGs of one size, a whole row group at a time: for digits and tiles, where a call for each costs more than it does.
+"""Small PNGs of one size, a whole row group at a time: digits and tiles, for which a call each is too much.
 
-Understands what OpenCV and our own :class:`~gan_lib.dataset.schema.PngField` write: 8 bits, not interlaced, one IDAT, and the
-Sub filter on each line. Everything else is left to the decoder that takes one picture at a time.
+Understands what OpenCV writes, and so Petastorm and we: 8 bits, not interlaced, one IDAT, the filter Sub on all lines
+or on none. Everything else is left to the decoder that takes one picture at a time.
 """
 
 from __future__ import annotations
@@ -24,23 +24,28 @@ _COLOUR_TYPES = {1: 0, 3: 2}  # by channels: PNG specification, section 11.2.2
 
 
 def decode_all(data: np.ndarray, offsets: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
-    """(rows, *shape) uint8: the pictures between neighbours of ``offsets`` in ``data``; None if they are not all simple.
+    """(rows, *shape) uint8: the pictures between neighbours of ``offsets`` in ``data``; None if not all are simple.
 
     ``shape`` is (height, width) or (height, width, 3). None is also the answer to damaged pictures.
     """
     height, width, channels = (*shape, 1)[:3]
     sizes = np.diff(offsets) - _BYTES_BEFORE_PIXELS - _BYTES_AFTER_PIXELS
-    if len(sizes) == 0 or sizes.min() <= 0 or not _heads_fit(data, offsets[:-1], sizes, _header(height, width, channels)):
+    if (
+        len(sizes) == 0
+        or sizes.min() <= 0
+        or not _heads_fit(data, offsets[:-1], sizes, _header(height, width, channels))
+    ):
         return None
     lines = _inflated(data, offsets[:-1] + _BYTES_BEFORE_PIXELS, sizes, height * (1 + width * channels))
     if lines is None:
         return None
     lines = lines.reshape(len(sizes), height, 1 + width * channels)
-    if not (lines[..., 0] == _SUB).all():
+    filters, pixels = lines[..., 0], lines[..., 1:].copy()
+    if (filters == _SUB).all():
+        for byte in range(channels, width * channels):
+            pixels[..., byte] += pixels[..., byte - channels]  # uint8 wraps as the specification asks, section 9.2
+    elif filters.any():
         return None
-    pixels = lines[..., 1:].copy()
-    for byte in range(channels, width * channels):
-        pixels[..., byte] += pixels[..., byte - channels]  # uint8 wraps as the specification asks, section 9.2
     return pixels.reshape(len(sizes), *shape)
 
 
@@ -64,7 +69,7 @@ def _inflated(data: np.ndarray, begins: np.ndarray, sizes: np.ndarray, size: int
     Arrow reads streams that follow each other as one, in a single call that leaves the interpreter's lock to others.
     Each stream ends in a checksum of its content, which is verified.
     """
-    content = memoryview(data)
+    content = memoryview(data)  # type: ignore[arg-type]  # numpy 1 does not say that its arrays are buffers
     streams = b"".join(
         content[begin : begin + length] for begin, length in zip(begins.tolist(), sizes.tolist(), strict=True)
     )
