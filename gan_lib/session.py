@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
+import zipimport
 from typing import TYPE_CHECKING
 
 from gan_lib.errors import UserError
@@ -47,6 +49,18 @@ def require_java() -> None:
         raise UserError(f"No Java was found{f' under JAVA_HOME={home}' if home else ''}. {hint}")
     if subprocess.run([java, "-version"], capture_output=True).returncode != 0:
         raise UserError(f"{java} does not run. {hint}")
+
+
+def forget_zip_importers() -> None:
+    """Spare this worker's next task 0.1 to 0.4 s.
+
+    Before each task Spark calls ``importlib.invalidate_caches()``, on which every importer of pyspark.zip (16 of them,
+    one for each package) reads the whole directory of that file again (seen on CPython 3.11). Importers that are not
+    there read nothing; Python makes a new one when something is imported.
+    """
+    importers = sys.path_importer_cache
+    for path in [path for path, importer in importers.items() if isinstance(importer, zipimport.zipimporter)]:
+        del importers[path]
 
 
 def _on_databricks() -> bool:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-import zipimport
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import pyarrow as pa
+
+from gan_lib.session import forget_zip_importers
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -39,15 +39,3 @@ def spread(
 
     # range() puts exactly one number into each partition, which repartition() does not promise.
     return spark.range(0, len(pieces), 1, max(1, len(pieces))).mapInArrow(run, columns)
-
-
-def forget_zip_importers() -> None:
-    """Spare this worker's next task 0.1 to 0.4 s.
-
-    Before each task Spark calls ``importlib.invalidate_caches()``, on which every importer of pyspark.zip (16 of them,
-    one for each package) reads the whole directory of that file again (seen on CPython 3.11). Importers that are not
-    there read nothing; Python makes a new one when something is imported.
-    """
-    importers = sys.path_importer_cache
-    for path in [path for path, importer in importers.items() if isinstance(importer, zipimport.zipimporter)]:
-        del importers[path]

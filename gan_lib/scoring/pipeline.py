@@ -32,7 +32,7 @@ MEGABYTE = 2**20
 READ_AHEAD = 4  # files; each at most Limits.max_bytes
 DECODED_AHEAD_BYTES = 64 * MEGABYTE  # and one picture more
 OPEN_BYTES = 256 * MEGABYTE  # results that wait for their last tile or for the picture before them; one picture more
-ENCODED_BEHIND_BYTES = 256 * MEGABYTE  # and one picture more
+ENCODED_BEHIND_BYTES = 64 * MEGABYTE  # and one picture more
 _BATCHES_OPEN = 4  # batches' worth of tiles that wait for others of their shape
 
 
@@ -319,6 +319,8 @@ def _paste(tile: Tile, values: NDArray[np.uint8]) -> None:
 
     attempt(paste)(tile.picture)
     tile.picture.tiles_left -= 1
+    if not tile.picture.tiles_left:
+        tile.picture.pixels = None
 
 
 def _weigh_pixels(picture: Picture) -> int:

@@ -24,6 +24,7 @@ from gan_lib.scoring.model import Model, generator_in_worker
 from gan_lib.scoring.pipeline import Picture, Pipeline
 from gan_lib.scoring.results import KEPT, REJECTED, SCHEMA, SCORED, Tables
 from gan_lib.scoring.settings import OutputSettings, TilingSettings
+from gan_lib.session import forget_zip_importers
 
 _ROWS_A_BATCH = 256
 _BYTES_A_BATCH = 32 * 2**20
@@ -75,6 +76,7 @@ class ScoreTask:
                 rows, size = [], 0
         if rows:
             yield self._batch(rows)
+        forget_zip_importers()
 
     def _known(self, picture: Picture) -> bool:
         """Whether the very result is there already, made from the same content in the same way."""

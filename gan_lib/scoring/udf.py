@@ -13,6 +13,7 @@ from gan_lib.scoring import encoding
 from gan_lib.scoring.model import Model, fetch, generator_in_worker
 from gan_lib.scoring.pipeline import Picture, Pipeline
 from gan_lib.scoring.settings import OutputSettings, TilingSettings
+from gan_lib.session import forget_zip_importers
 from gan_lib.tracking import TrackingSettings
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ def scorer(
     def score(batches):  # type: ignore[no-untyped-def]
         pipeline = Pipeline(generator_in_worker(model, tiling), limits, finish)
         yield from _in_batches(pipeline.run(_pictures(batches)))
+        forget_zip_importers()
 
     score.__annotations__ = {"batches": Iterator[pd.Series], "return": Iterator[pd.DataFrame]}
     return score

@@ -1,0 +1,229 @@
+"""Who runs in benchmarks/scoring.py: each enlarges all pictures of a :class:`Work`, on two cores.
+
+A contender gets itself ready (session, imports, whatever it starts once) and returns the function that is timed: from
+the files to their results on the disk. All have the same net, and PNG by the same encoder and settings. Those that
+know nothing of tiles translate whole pictures.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import Any
+
+import numpy as np
+import torch
+from scoring_work import CORES, MODEL, Work
+from torch import Tensor
+
+from gan_lib.pictures import decode
+from gan_lib.scoring.encoding import encode_png
+from gan_lib.scoring.generator import keep_freed_memory
+from gan_lib.translator import Translator
+
+Timed = Callable[[], None]
+PICTURES_A_BATCH = 16
+TASKS = 8 * CORES  # as many as our own job makes of a folder
+TILE, TILE_PAD = 512, 10
+
+
+def ours(work: Work) -> Timed:
+    """gan_lib's job: what spark-submit jobs/score.py does once the session is up."""
+    from gan_lib.scoring.batch import score
+    from gan_lib.scoring.model import fetch
+    from gan_lib.scoring.settings import ScoreSettings
+
+    spark = _session()
+    uri = f"models:/{MODEL}@champion"
+    settings = ScoreSettings.model_validate(
+        {"model": uri, "input": {"folder": str(work.pictures)}, "output": {"url": str(work.output)}}
+    )
+    model = fetch(spark, uri, work.tracking)
+
+    def run() -> None:
+        summary = score(spark, model, settings, "benchmark")
+        assert summary.rejected == 0, summary
+
+    return run
+
+
+def spark_udf(work: Work) -> Timed:
+    """``mlflow.pyfunc.spark_udf`` on the same registered model, whose pyfunc answers in base64 of PNG; Parquet out."""
+    import mlflow
+
+    from gan_lib.scoring.udf import limit_batches
+
+    spark = _session()
+    limit_batches(spark)  # with Spark's 10,000 rows in a batch it does not fit into memory
+    mlflow.set_tracking_uri(work.tracking.uri)
+    struct = "content string, width long, height long, error string"
+    enlarge = mlflow.pyfunc.spark_udf(spark, f"models:/{MODEL}@champion", struct, env_manager="local")
+
+    def run() -> None:
+        files = spark.read.format("binaryFile").load(str(work.pictures))
+        results = files.repartition(TASKS).select("path", enlarge("content").alias("result"))
+        results.write.parquet(str(work.output))
+
+    return run
+
+
+def tile_loop(work: Work) -> Timed:
+    """One picture and one tile after the other, as the best known tools do (Real-ESRGAN: ``tile_pad=10``)."""
+    torch.set_num_threads(CORES)
+    translator = Translator.load(work.translator)
+
+    @torch.inference_mode()
+    def run() -> None:
+        work.output.mkdir()
+        for path in work.paths():
+            picture = decode(path.read_bytes())
+            values = translator.to_values(torch.from_numpy(picture).permute(2, 0, 1)[None])
+            result = translator.to_pictures(_by_tiles(translator, values))[0].permute(1, 2, 0).numpy()
+            (work.output / f"{path.stem}.png").write_bytes(encode_png(result))
+
+    return run
+
+
+def _by_tiles(translator: Translator, values: Tensor) -> Tensor:
+    height, width = values.shape[-2:]
+    scale = translator.scale
+    result = values.new_zeros(1, 3, height * scale, width * scale)
+    for top in range(0, height, TILE):
+        for left in range(0, width, TILE):
+            bottom, right = min(top + TILE, height), min(left + TILE, width)
+            first, start = max(top - TILE_PAD, 0), max(left - TILE_PAD, 0)
+            seen = values[..., first : min(bottom + TILE_PAD, height), start : min(right + TILE_PAD, width)]
+            core = translator.net(seen)[..., (top - first) * scale :, (left - start) * scale :]
+            place = result[..., top * scale : bottom * scale, left * scale : right * scale]
+            place.copy_(core[..., : place.shape[-2], : place.shape[-1]])
+    return result
+
+
+class Enlarger:
+    """The class that Ray's and Daft's documentation has for a model: loaded once, then called with batches."""
+
+    def __init__(self, folder: str) -> None:
+        torch.set_num_threads(1)
+        self.translator = Translator.load(folder)
+
+    def enlarge(self, pictures: Any) -> list[bytes]:
+        """(H, W, 3) uint8 each -> PNG each. Pictures of different sizes do not fit into one tensor."""
+        return [self._enlarge(np.asarray(picture)) for picture in pictures]
+
+    def _enlarge(self, picture: np.ndarray) -> bytes:
+        batch = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None]
+        return encode_png(self.translator.translate(batch)[0].permute(1, 2, 0).contiguous().numpy())
+
+
+def ray(work: Work) -> Timed:
+    """Ray Data: ``read_images``, ``map_batches`` with a pool of actors, ``write_parquet``."""
+    os.environ["RAY_DISABLE_PYARROW_VERSION_CHECK"] = "1"  # it asks for 17; stock Petastorm, in this set, ends at 14
+    import ray
+
+    class RayEnlarger(Enlarger):
+        def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
+            return {"path": batch["path"], "content": self.enlarge(batch["image"])}
+
+    ray.init(num_cpus=CORES, include_dashboard=False, log_to_driver=False)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+
+    def run() -> None:
+        pictures = ray.data.read_images(str(work.pictures), mode="RGB", include_paths=True)
+        # Half a core each: the reading must find a free one, or nothing ever starts.
+        pool = ray.data.ActorPoolStrategy(size=CORES)
+        arguments = {"fn_constructor_args": [str(work.translator)], "batch_size": PICTURES_A_BATCH}
+        pictures.map_batches(RayEnlarger, compute=pool, num_cpus=0.5, **arguments).write_parquet(str(work.output))
+
+    return run
+
+
+def daft(work: Work) -> Timed:
+    """Daft: ``download``, ``decode_image``, a batch method of a class, ``write_parquet``."""
+    import daft
+
+    @daft.cls(max_concurrency=CORES, use_process=True)
+    class DaftEnlarger(Enlarger):
+        @daft.method.batch(return_dtype=daft.DataType.binary(), batch_size=PICTURES_A_BATCH)
+        def results(self, pictures: daft.Series) -> list[bytes]:
+            return self.enlarge(pictures.to_pylist())
+
+    def run() -> None:
+        files = daft.from_glob_path(f"{work.pictures}/*.jpg")
+        pictures = files.with_column("image", daft.col("path").download().decode_image(mode="RGB"))
+        enlarged = pictures.with_column("content", DaftEnlarger(str(work.translator)).results(daft.col("image")))
+        enlarged.select("path", "content").write_parquet(str(work.output))
+
+    return run
+
+
+def forward_in_threads(work: Work) -> Timed:
+    """The bare forward: decoded pixels in memory, one whole picture after the other, one process of two threads."""
+    values = _decoded(work)
+    net = Translator.load(work.translator).net
+    torch.set_num_threads(CORES)
+
+    @torch.inference_mode()
+    def run() -> None:
+        for batch in values:
+            net(batch)
+
+    return run
+
+
+def forward_in_processes(work: Work, prepare: Callable[[], None] = lambda: None) -> Timed:
+    """The bare forward in two processes of one thread."""
+    values = _decoded(work)
+
+    def start() -> None:
+        prepare()
+        torch.set_num_threads(1)
+        _forward.net = Translator.load(work.translator).net  # type: ignore[attr-defined]
+        _forward.values = values  # type: ignore[attr-defined]
+
+    pool = ProcessPoolExecutor(CORES, get_context("fork"), start)
+    list(pool.map(_forward, range(CORES)))
+
+    def run() -> None:
+        list(pool.map(_forward, range(len(values))))
+        pool.shutdown()
+
+    return run
+
+
+def forward_keeping_memory(work: Work) -> Timed:
+    """The same with our setting of the C library's allocator: what is left to lose for us."""
+    return forward_in_processes(work, keep_freed_memory)
+
+
+@torch.inference_mode()
+def _forward(index: int) -> None:
+    _forward.net(_forward.values[index])  # type: ignore[attr-defined]
+
+
+def _decoded(work: Work) -> list[Tensor]:
+    translator = Translator.load(work.translator)
+    pictures = (torch.from_numpy(decode(path.read_bytes())).permute(2, 0, 1)[None] for path in work.paths())
+    return [translator.to_values(picture).contiguous() for picture in pictures]
+
+
+def _session() -> Any:
+    from gan_lib.session import spark_session
+
+    os.environ["PYSPARK_PYTHON"] = sys.executable
+    quiet = {"spark__ui__enabled": "false", "spark__ui__showConsoleProgress": "false"}
+    return spark_session("benchmark", spark__master=f"local[{CORES}]", spark__driver__memory="2g", **quiet)
+
+
+CONTENDERS: dict[str, Callable[[Work], Timed]] = {
+    "ours": ours,
+    "forward, 1 process of 2 threads": forward_in_threads,
+    "forward, 2 processes of 1 thread": forward_in_processes,
+    "the same, keeping freed memory": forward_keeping_memory,
+    "spark_udf": spark_udf,
+    "tile loop": tile_loop,
+    "ray": ray,
+    "daft": daft,
+}

@@ -1,0 +1,109 @@
+"""What benchmarks/scoring.py gives to every contender: a folder of photos of mixed sizes, and a registered model."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from gan_lib import tracking
+from gan_lib.nets.srresnet import SRResNet
+from gan_lib.pictures import Pixels, decode, encode_jpeg, size_of
+from gan_lib.tracking import TrackingSettings
+from gan_lib.translator import Architecture, Translator, receptive_halo
+
+CORES = 2
+SCALE, CHANNELS, BLOCKS = 4, 32, 6  # the demo's net: so light that all else is soon in its way
+QUALITY = 92
+LARGE_EVERY = 25  # every so many pictures one of 3x3 photos, which has to be cut into tiles
+SHORTEST_SIDE = 64
+MODEL = "benchmark"
+
+
+@dataclass(frozen=True)
+class Work:
+    """Where everything lies."""
+
+    folder: Path
+
+    @property
+    def pictures(self) -> Path:
+        """The folder of photos."""
+        return self.folder / "pictures"
+
+    @property
+    def output(self) -> Path:
+        """Where results go; empty when a contender starts."""
+        return self.folder / "output"
+
+    @property
+    def translator(self) -> Path:
+        """The model's files."""
+        return self.folder / "translator"
+
+    @property
+    def tracking(self) -> TrackingSettings:
+        """The registry in which :data:`MODEL` is."""
+        return TrackingSettings(uri=f"sqlite:///{self.folder.absolute()}/mlflow.db", experiment="benchmark")
+
+    def paths(self) -> list[Path]:
+        """The photos' files, in order."""
+        return sorted(self.pictures.iterdir())
+
+    def megapixels(self) -> float:
+        """Of all results together."""
+        sizes = (size_of(path.read_bytes()) for path in self.paths())
+        return sum(height * width for height, width in sizes) * SCALE**2 / 1e6
+
+
+def prepare(data: Path, folder: Path, count: int) -> Work:
+    """Cut ``count`` photos and register the model."""
+    work = Work(folder)
+    _cut_photos(data, work.pictures, count)
+    _register(work)
+    return work
+
+
+def _cut_photos(data: Path, folder: Path, count: int) -> None:
+    """Parts of BSDS500's photos of any size between 64x64 and the whole, and some large ones of nine photos each."""
+    sources = sorted((data / "BSDS500").glob("t*/*.jpg"))
+    if not sources:
+        sys.exit(f"error: there is no BSDS500 in {data}; name its folder with --data.")
+    folder.mkdir(parents=True)
+    random = np.random.default_rng(0)
+    for number in range(count):
+        if number % LARGE_EVERY == LARGE_EVERY // 2:
+            pixels = _mosaic([sources[i] for i in random.integers(0, len(sources), 9)])
+        else:
+            pixels = _part(decode(sources[number % len(sources)].read_bytes()), random)
+        (folder / f"{number:05d}.jpg").write_bytes(encode_jpeg(pixels, QUALITY))
+
+
+def _part(pixels: Pixels, random: np.random.Generator) -> Pixels:
+    sides = [int(random.integers(SHORTEST_SIDE, length + 1)) for length in pixels.shape[:2]]
+    top, left = (int(random.integers(0, length - side + 1)) for length, side in zip(pixels.shape, sides, strict=False))
+    return np.ascontiguousarray(pixels[top : top + sides[0], left : left + sides[1]])
+
+
+def _mosaic(paths: list[Path]) -> Pixels:
+    photos = (decode(path.read_bytes()) for path in paths)
+    tiles = [photo if photo.shape[0] < photo.shape[1] else np.rot90(photo) for photo in photos]
+    return np.vstack([np.hstack(tiles[row : row + 3]) for row in range(0, 9, 3)])
+
+
+def _register(work: Work) -> None:
+    torch.manual_seed(0)
+    architecture = Architecture.of(SRResNet, scale=SCALE, channels=CHANNELS, blocks=BLOCKS)
+    net = architecture.build().eval().requires_grad_(False)
+    Translator(net, SCALE, 1, receptive_halo(net), (-1.0, 1.0), architecture).save(work.translator)
+    here = os.getcwd()
+    os.chdir(work.folder)  # where mlflow puts the artifacts of an SQLite store
+    try:
+        with tracking.run(work.tracking, "train", {}) as run:
+            tracking.register(run, str(work.translator), MODEL, "champion")
+    finally:
+        os.chdir(here)
