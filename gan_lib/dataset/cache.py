@@ -97,13 +97,18 @@ class DecodedCache:
             )
         own = Path(self.folder) / dataset.fingerprint
         start = own / _time_of_start()
-        start.mkdir(parents=True, exist_ok=True)
-        in_use = _lock(own, fcntl.LOCK_SH)
-        for earlier in own.iterdir():
-            if earlier != start:
-                shutil.rmtree(earlier, ignore_errors=True)
-        rows = DecodedRows(dataset, start, self._room(own, dataset.rows * bytes_of_kept_row(dataset)))
-        weakref.finalize(rows, os.close, in_use)
+        own.parent.mkdir(parents=True, exist_ok=True)
+        one_at_a_time = _lock(Path(self.folder) / "opening", fcntl.LOCK_EX)
+        try:
+            in_use = _lock(own, fcntl.LOCK_SH)
+            start.mkdir(parents=True, exist_ok=True)
+            for earlier in own.iterdir():
+                if earlier != start:
+                    shutil.rmtree(earlier, ignore_errors=True)
+            rows = DecodedRows(dataset, start, self._room(own, dataset.rows * bytes_of_kept_row(dataset)))
+            weakref.finalize(rows, os.close, in_use)
+        finally:
+            os.close(one_at_a_time)
         return rows
 
     def _room(self, own: Path, wanted: int) -> int:
@@ -123,15 +128,13 @@ def bytes_of_kept_row(dataset: Dataset) -> int:
 
 
 def _bytes_below(folder: Path) -> int:
-    total = 0
-    for path in folder.rglob("*"):
-        with contextlib.suppress(FileNotFoundError):  # another process throws it out as well
-            total += path.stat().st_size if path.is_file() else 0
-    return total
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _lock(folder: Path, kind: int) -> int:
     """Lock ``folder`` by a file beside it, which stays: shared by those who use it, alone for who throws it out.
+
+    ``kind`` is of :func:`fcntl.flock`.
 
     The kernel lets go of it with the process, however that ends.
 

@@ -29,7 +29,11 @@ from gan_lib.dataset.schema import DatasetError
 # groups so large that 24 of them, and as many read ahead, would take more memory than this.
 _STREAMS = (24, 12, 8, 6, 4, 2, 1)
 _MEMORY_FOR_ROW_GROUPS = 1 << 30
-_READING_THREADS = 2
+# More than there are cores: a thread that reads waits for the store, or for its turn with the interpreter.
+_READING_THREADS = 4
+
+# Arrow doubles a column's memory while it grows, and its allocator keeps what was freed for its next use.
+_ARROWS_SHARE = 2
 
 # Less than this is decoded sooner by one thread than it is shared out among several.
 _BYTES_WORTH_A_THREAD = 1 << 20
@@ -167,12 +171,12 @@ class Loader:
         """Bytes that the loader may hold at its peak, besides the batches that its user holds and the decoders' own.
 
         Row groups in use and read ahead, each no larger than the largest, and batches that are being decoded, or wait,
-        or whose memory waits for its next use.
+        or whose memory waits for its next use. A row group counts twice, for Arrow.
         """
         largest = max(group.bytes + group.rows * self._bytes_decoded_at_once for group in self.dataset.row_groups)
         groups = self._own_streams * (2 * self._plan.window + 1) + _READING_THREADS
         batches = self._prefetch + 1 + MemoryOfBatches.MOST_IDLE
-        return largest * groups + self.dataset.row_bytes * self.batch_size * batches
+        return _ARROWS_SHARE * largest * groups + self.dataset.row_bytes * self.batch_size * batches
 
     def close(self) -> None:
         """End the threads. The loader may be used again: it goes on where it stands."""

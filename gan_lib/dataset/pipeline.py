@@ -115,7 +115,7 @@ class Pipeline:
             self._batches.put(error)
 
     def _begin(self, step: Step) -> None:
-        tables = {group: self._reading.get(step.epoch, group) for group in self._decoder.groups_to_read(step)}
+        tables = self._reading.get(step.epoch, self._decoder.groups_to_read(step))
         places = np.argsort(step.groups, kind="stable")
         parts = [part for part in np.array_split(places, self._parts_of_a_batch) if len(part)]
         decoding = _Decoding(step, tables, self._new_memory(len(step.rows)), len(parts))

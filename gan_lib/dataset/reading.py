@@ -9,7 +9,7 @@ import functools
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -102,19 +102,23 @@ class ReadAhead:
         for thread in self.threads:
             thread.start()
 
-    def get(self, epoch: int, group: int) -> RowGroupTable:
-        """The row group, once it is there.
+    def get(self, epoch: int, groups: Iterable[int]) -> dict[int, RowGroupTable]:
+        """The row groups, once they are there.
 
         Raises:
-            DatasetError: reading it failed, or took longer than the patience.
+            DatasetError: reading one failed, or took longer than the patience.
         """
-        key = (epoch, group)
         with self._changed:
+            return {group: self._get(epoch, group) for group in groups}
+
+    def _get(self, epoch: int, group: int) -> RowGroupTable:
+        key = (epoch, group)
+        if key not in self._tables:
             if not self._changed.wait_for(lambda: self._closed or key in self._tables, self._patience):
                 raise DatasetError(f"the store did not deliver row group {group} within {self._patience:g} seconds")
             if self._closed:
                 raise InterruptedError("closed")
-            table = self._tables[key]
+        table = self._tables[key]
         if isinstance(table, Exception):
             raise table
         if table is None:

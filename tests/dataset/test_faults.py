@@ -171,3 +171,41 @@ def test_one_ranks_failure_is_every_ranks_at_the_same_step(numbers: Callable[...
     assert outcomes[0][1] == outcomes[1][1], "the ranks took different numbers of batches"
     assert all("part-00007.parquet" in message for _, _, message, _ in outcomes)
     assert all(seconds < 30 for *_, seconds in outcomes)
+
+
+def _rank_with_a_slow_store(rank: int, url: str, meeting: str, results) -> None:
+    """Rank 0's store falls silent after the first batch."""
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
+    fsspec.register_implementation("faulty", _Store, clobber=True)
+    loader = Loader(open_dataset(url), batch_size=2, rank=rank, world_size=2, streams=2, patience=2.0, prefetch=1)
+    next(loader.forever())
+    if rank == 0:
+        _Store.stalled = threading.Event()
+    begin, steps = time.monotonic(), 0
+    try:
+        while True:
+            next(loader.forever())
+            steps += 1
+    except DatasetError as error:
+        results.put((rank, steps, str(error), time.monotonic() - begin))
+    loader.close()
+    dist.destroy_process_group()
+
+
+def test_one_ranks_silent_store_is_every_ranks_error_within_the_patience(
+    numbers: Callable[..., Dataset], tmp_path: Path
+):
+    dataset = numbers(800, 4, 8)
+    spawn = multiprocessing.get_context("spawn")
+    results = spawn.Queue()
+    arguments = (f"faulty://{dataset.url}", str(tmp_path / "meeting"), results)
+    ranks = [spawn.Process(target=_rank_with_a_slow_store, args=(rank, *arguments)) for rank in range(2)]
+    for process in ranks:
+        process.start()
+    outcomes = sorted(results.get(timeout=60) for _ in ranks)
+    for process in ranks:
+        process.join(30)
+    assert [process.exitcode for process in ranks] == [0, 0]
+    assert outcomes[0][1] == outcomes[1][1], "the ranks took different numbers of batches"
+    assert all("within 2 seconds" in message for _, _, message, _ in outcomes)
+    assert all(seconds < 10 for *_, seconds in outcomes)
