@@ -26,11 +26,12 @@ from pyspark.sql import SparkSession
 from gan_lib.corpus.duplicates import similar_pairs
 from gan_lib.corpus.items import COLUMNS, in_batches
 from gan_lib.corpus.looks import WINDOWS, perceptual_hashes
+from gan_lib.corpus.patches import ResizeShortest, enough_for, resized
 from gan_lib.corpus.planning import plan_corpus
 from gan_lib.corpus.sources.folder import plain_items
 from gan_lib.corpus.sources.listing import Entry
 from gan_lib.corpus.spread import spread
-from gan_lib.pictures import Pixels, decode
+from gan_lib.pictures import Limits, Pixels, decode, decode_enough, encode_jpeg
 
 FILES, FOLDERS = 1_000_000, 500  # dealt to tasks in eights, as a folder source does
 
@@ -67,7 +68,25 @@ def compare_decoders(data: Path) -> dict[str, Any]:
         damaged[len(damaged) // 2 : len(damaged) // 2 + 40] = bytes(40)
         outcome = _outcome(decoder, bytes(damaged))
         print(f"{name:24}{rates[name]['jpeg']:10}{rates[name]['png'] or '-':>10}   {outcome}")
-    return rates
+    return rates | {"shrinking": _compare_shrinking(jpegs[:20])}
+
+
+def _compare_shrinking(jpegs: list[bytes]) -> dict[str, float]:
+    """Photos of 1920x1280 brought to 384x256: decoded whole, and no larger than that takes."""
+    policy = ResizeShortest(kind="shortest", side=256)
+    large = [encode_jpeg(np.asarray(cv2.resize(decode(jpeg), (1920, 1280)), np.uint8), 90) for jpeg in jpegs]
+
+    def whole(content: bytes) -> Pixels:
+        return resized(decode(content), (256, 384))
+
+    def no_larger(content: bytes) -> Pixels:
+        return resized(decode_enough(content, Limits(), partial(enough_for, policy))[0], (256, 384))
+
+    found = {"whole": round(_rate(whole, large)), "no_larger": round(_rate(no_larger, large))}
+    decibels = float(np.mean([cv2.PSNR(whole(content), no_larger(content)) for content in large]))
+    print(f"1920x1280 to 384x256: decoded whole {found['whole']}/s, no larger than needed {found['no_larger']}/s")
+    print(f"the results differ by {decibels:.0f} dB")
+    return found | {"decibels": round(decibels, 1)}
 
 
 def _vips(content: bytes) -> pyvips.Image:

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Callable
 from functools import lru_cache
 from typing import cast
 
@@ -37,6 +38,8 @@ from gan_lib.config import Settings
 from gan_lib.errors import UserError
 
 Pixels = NDArray[np.uint8]
+Size = tuple[int, int]
+"""height, width, in pixels"""
 
 # Formats whose parsers we let near a stranger's bytes. Left out on purpose: EPS runs programs, ICO and PSD hold others.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "AVIF")
@@ -86,7 +89,22 @@ def decode(content: bytes, limits: Limits | None = None) -> Pixels:
     Raises:
         PictureRejected: with the reason; nothing else, whatever the bytes are.
     """
-    limits = limits or Limits()
+    return decode_enough(content, limits or Limits(), lambda size: size)[0]
+
+
+def decode_enough(content: bytes, limits: Limits, enough: Callable[[Size], Size]) -> tuple[Pixels, Size]:
+    """As :func:`decode`, but a JPEG may come at a half, a quarter or an eighth of its sides where that is enough.
+
+    It takes half the time then: libjpeg computes the smaller picture from the low frequencies of the larger.
+
+    Args:
+        content: the file.
+        limits: what it may cost.
+        enough: size of the whole picture, upright -> the least that the pixels returned may have.
+
+    Returns:
+        the pixels, and the size of the whole picture.
+    """
     if not content:
         raise PictureRejected("empty", "the file has no bytes")
     if len(content) > limits.max_bytes:
@@ -95,14 +113,26 @@ def decode(content: bytes, limits: Limits | None = None) -> Pixels:
     _check_size(image.size, limits)
     try:
         if _is_ordinary_jpeg(image):
-            return _oriented(simplejpeg.decode_jpeg(content, strict=True), _orientation(image))
-        return np.ascontiguousarray(_to_rgb(image))
+            return _decode_jpeg(content, image, enough)
+        pixels = np.ascontiguousarray(_to_rgb(image))
+        return pixels, (pixels.shape[0], pixels.shape[1])
     except PictureRejected:
         raise
     except Image.DecompressionBombError as error:  # a frame larger than its header said
         raise PictureRejected("too-many-pixels", str(error)) from None
     except Exception as error:  # the decoders raise whatever their bytes lead them to; a bad file is never our crash
         raise PictureRejected("corrupt", str(error) or type(error).__name__) from None
+
+
+def _decode_jpeg(content: bytes, image: Image.Image, enough: Callable[[Size], Size]) -> tuple[Pixels, Size]:
+    orientation = _orientation(image)
+    width, height = image.size if orientation < 5 else image.size[::-1]
+    least = enough((height, width))
+    parts = next((n for n in (8, 4, 2) if height >= n * least[0] and width >= n * least[1]), 1)
+    pixels = simplejpeg.decode_jpeg(
+        content, strict=True, min_height=-(-image.height // parts), min_width=-(-image.width // parts)
+    )
+    return _oriented(pixels, orientation), (height, width)
 
 
 def size_of(content: bytes) -> tuple[int, int]:

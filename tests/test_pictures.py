@@ -13,7 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
-from gan_lib.pictures import Limits, PictureRejected, decode, encode_jpeg, encode_png, encode_webp, size_of
+from gan_lib.pictures import (
+    Limits,
+    PictureRejected,
+    decode,
+    decode_enough,
+    encode_jpeg,
+    encode_png,
+    encode_webp,
+    size_of,
+)
 
 
 def _file(image: Image.Image, suffix: str, **options: object) -> bytes:
@@ -65,6 +74,27 @@ def test_exif_orientation_is_undone(orientation, suffix):
     decoded = decode(_file(stored, suffix, exif=exif, **options))
     assert decoded.shape == _slope().shape
     assert np.abs(decoded.astype(int) - _slope()).mean() < 2
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize(
+    "least, expected", [((333, 500), (333, 501)), ((334, 501), (666, 1001)), ((80, 80), (84, 126))]
+)
+def test_a_jpeg_is_decoded_no_larger_than_needed_and_never_smaller(orientation, least, expected):
+    stored = np.rot90(_slope(666, 1001)) if orientation == 6 else _slope(666, 1001)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = _file(Image.fromarray(stored), "jpeg", quality=95, exif=exif)
+    pixels, size = decode_enough(content, Limits(), lambda _: least)
+    assert (pixels.shape[:2], size) == (expected, (666, 1001))
+    assert np.abs(pixels.mean((0, 1)) - _slope(666, 1001).mean((0, 1))).max() < 2
+    assert pixels[0, -1, 0] > 240 and pixels[0, -1, 1] < 15, "it is upright"
+
+
+def test_a_truncated_jpeg_is_refused_at_a_reduced_size_too():
+    content = _file(Image.fromarray(_slope(666, 1001)), "jpeg", quality=95)
+    with pytest.raises(PictureRejected, match="corrupt"):
+        decode_enough(content[: len(content) // 2], Limits(), lambda _: (50, 50))
 
 
 def test_grey_is_repeated_in_three_channels():

@@ -13,7 +13,8 @@ import numpy as np
 from pydantic import Field
 
 from gan_lib.config import Settings
-from gan_lib.pictures import PictureRejected, Pixels
+from gan_lib.corpus.looks import LEAST_SIDE
+from gan_lib.pictures import PictureRejected, Pixels, Size
 
 Box = tuple[int, int, int, int]
 """top, left, height, width, in pixels"""
@@ -76,10 +77,18 @@ def _scaled(height: int, width: int, factor: float, only_shrink: bool) -> tuple[
     return max(1, round(height * factor)), max(1, round(width * factor))
 
 
-def resized(pixels: Pixels, resize: Resize) -> Pixels:
-    """``pixels`` brought to the size that the policy asks for: area averages to shrink, bicubic to enlarge."""
+def enough_for(resize: Resize, size: Size) -> Size:
+    """The size from which a picture of ``size`` may be brought to its target without a loss that shows.
+
+    Twice the target, as Pillow's ``thumbnail`` has it, and never less than the perceptual hash wants.
+    """
+    height, width = resize.target(*size)
+    return max(2 * height, LEAST_SIDE), max(2 * width, LEAST_SIDE)
+
+
+def resized(pixels: Pixels, target: Size) -> Pixels:
+    """``pixels`` brought to (height, width) ``target``: area averages to shrink, bicubic to enlarge."""
     height, width = pixels.shape[:2]
-    target = resize.target(height, width)
     if target == (height, width):
         return pixels
     shrinks = target[0] <= height and target[1] <= width

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
@@ -21,11 +22,11 @@ from gan_lib.corpus import accounts, looks
 from gan_lib.corpus.accounts import REJECTED, Account
 from gan_lib.corpus.fragments import SPLITS, PatchRow, write_fragment
 from gan_lib.corpus.items import Item, Part
-from gan_lib.corpus.patches import cut_alike, resized
+from gan_lib.corpus.patches import cut_alike, enough_for, resized
 from gan_lib.corpus.planning import Grain
 from gan_lib.corpus.settings import MEBIBYTE, PreprocessSettings, SplitShares
 from gan_lib.dataset.schema import DatasetError, Schema
-from gan_lib.pictures import PictureRejected, Pixels, decode
+from gan_lib.pictures import PictureRejected, Pixels, decode_enough
 
 _FRAGMENT_BYTES = 64 * MEBIBYTE
 
@@ -87,11 +88,12 @@ def _rows(workshop: Workshop, item: Item, account: Account) -> list[PatchRow]:
     contents = [read_part(part, settings.limits.max_bytes) for part in item.parts]
     account.content = content_hash(contents)
     split = split_of(account.content, settings.split)
-    pictures = [decode(content, settings.limits) for content in contents]
-    account.height, account.width = pictures[0].shape[:2]
+    enough = partial(enough_for, settings.resize)
+    decoded = [decode_enough(content, settings.limits, enough) for content in contents]
+    account.height, account.width = decoded[0][1]
     if settings.duplicates.near:
-        account.looks = looks.perceptual_hashes(pictures[-1])
-    pictures = [resized(picture, settings.resize) for picture in pictures]
+        account.looks = looks.perceptual_hashes(decoded[-1][0])
+    pictures = [resized(pixels, settings.resize.target(*size)) for pixels, size in decoded]
     seed = int.from_bytes(account.content, "little")
     patches = cut_alike(pictures, settings.patches, settings.filters, np.random.default_rng((settings.seed, seed)))
     values = {f.name: f.encode(item.values.get(f.name)) for f in workshop.schema if f.name not in workshop.pictures}

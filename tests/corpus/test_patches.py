@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -17,9 +20,11 @@ from gan_lib.corpus.patches import (
     ResizeShortest,
     WholePicture,
     cut_alike,
+    enough_for,
     resized,
 )
-from gan_lib.pictures import PictureRejected
+from gan_lib.pictures import Limits, PictureRejected, decode, decode_enough
+from tests.corpus.conftest import file_of, picture
 
 sides = st.integers(8, 60)
 
@@ -67,13 +72,24 @@ def test_a_grid_with_a_stride_steps_by_it():
     ],
 )
 def test_resize_policies_give_their_sizes(policy, expected):
-    assert resized(np.zeros((40, 80, 3), np.uint8), policy).shape[:2] == expected
+    assert resized(np.zeros((40, 80, 3), np.uint8), policy.target(40, 80)).shape[:2] == expected
+
+
+@pytest.mark.parametrize(
+    "policy", [ResizeShortest(kind="shortest", side=96), ResizeExact(kind="exact", height=64, width=64)]
+)
+def test_a_large_jpeg_that_is_shrunk_loses_nothing_that_shows_by_quicker_decoding(policy):
+    content = file_of(picture(1, 1001, 1500), "jpeg", quality=95)
+    quick, size = decode_enough(content, Limits(), partial(enough_for, policy))
+    assert size == (1001, 1500) and quick.shape[0] < 1001
+    whole = resized(decode(content), policy.target(*size))
+    assert cv2.PSNR(resized(quick, policy.target(*size)), whole) > 45
 
 
 def test_shrinking_averages_areas():
     fine = np.zeros((8, 8, 3), np.uint8)
     fine[::2] = 200
-    assert (resized(fine, ResizeExact(kind="exact", height=4, width=4)) == 100).all()
+    assert (resized(fine, (4, 4)) == 100).all()
 
 
 def test_a_picture_smaller_than_a_patch_is_rejected():
