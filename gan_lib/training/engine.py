@@ -34,9 +34,10 @@ class Engine:
         _place(recipe, settings, group, device)
         self.phases = list(recipe.phases())
         self.averages = Averages(recipe.nets, recipe.ema, settings.ema_half_life)
-        self.optimizers = {name: recipe.optimizer(name, list(net.parameters())) for name, net in recipe.nets.items()}
+        self._parameters = {name: list(net.parameters()) for name, net in recipe.nets.items()}
+        self.optimizers = {name: recipe.optimizer(name, own) for name, own in self._parameters.items()}
         self._rates = {name: [g["lr"] for g in opt.param_groups] for name, opt in self.optimizers.items()}
-        self._gradients = {name: FlatGradient(list(net.parameters()), group) for name, net in recipe.nets.items()}
+        self._gradients = {name: FlatGradient(own, group) for name, own in self._parameters.items()}
         self._learning: tuple[str, ...] | None = None
 
     def step(self, rows: Batch) -> None:
@@ -101,14 +102,16 @@ class Engine:
     def _let_learn(self, names: tuple[str, ...]) -> None:
         """Freeze every net but those called ``names``."""
         if names != self._learning:
-            for name, net in self.recipe.nets.items():
-                net.requires_grad_(name in names)
+            for name, parameters in self._parameters.items():
+                for parameter in parameters:
+                    parameter.requires_grad_(name in names)
             self._learning = names
 
     @torch.no_grad()
     def _align_buffers(self) -> None:
         """Batch statistics differ between ranks; the running averages of them must not drift apart."""
-        self.group.average_([buffer for buffer in self.recipe.nets.buffers() if buffer.is_floating_point()])
+        if self.group.size > 1:
+            self.group.average_([buffer for buffer in self.recipe.nets.buffers() if buffer.is_floating_point()])
 
     @contextmanager
     def averaged(self) -> Iterator[None]:

@@ -84,7 +84,7 @@ class PairedFeed:
     def forever(self) -> Iterator[Batch]:
         """See :class:`Feed`."""
         for own, other in zip(self._first.forever(), self._partner.forever(), strict=True):
-            yield {**own, **{f"partner_{name}": values for name, values in other.items()}}
+            yield paired(own, other)
 
     def state_dict(self) -> dict[str, Any]:
         """See :class:`Feed`."""
@@ -101,6 +101,11 @@ class PairedFeed:
         self._partner.close()
 
 
+def paired(own: Batch, partner: Batch) -> Batch:
+    """One batch of two, the second's fields called ``partner_FIELD``."""
+    return {**own, **{f"partner_{name}": values for name, values in partner.items()}}
+
+
 def open_feed(data: DataSettings, training: TrainingSettings, group: Group, device: torch.device) -> Feed:
     """The feed of this rank as configured: ``data.url``, with ``data.partner`` beside it where one is named."""
     feed = _open_loader(data.url, data, training, group, device)
@@ -110,7 +115,6 @@ def open_feed(data: DataSettings, training: TrainingSettings, group: Group, devi
 
 
 def _open_loader(url: str, data: DataSettings, training: TrainingSettings, group: Group, device: torch.device) -> Feed:
-
     dataset = open_dataset(url, split=data.split, version=data.version)
     return Loader(
         dataset,
@@ -124,11 +128,22 @@ def _open_loader(url: str, data: DataSettings, training: TrainingSettings, group
 
 
 def read_validation_rows(data: DataSettings, device: torch.device) -> Batch | None:
-    """The first rows of the validation split, in one batch on ``device``; None where no such split is configured."""
+    """The first rows of the validation split, in one batch on ``device``; None where no such split is configured.
+
+    With ``data.partner`` as many of each dataset, named as :class:`PairedFeed` names them.
+    """
     if data.validation_split is None:
         return None
+    own = _first_rows(data.url, data.validation_split, data, device)
+    if data.partner is None:
+        return own
+    other = _first_rows(data.partner, data.validation_split, data, device)
+    count = min(len(own["position"]), len(other["position"]))
+    return {name: values[:count] for name, values in paired(own, other).items()}
 
-    dataset = open_dataset(data.url, split=data.validation_split, version=data.version)
+
+def _first_rows(url: str, split: str, data: DataSettings, device: torch.device) -> Batch:
+    dataset = open_dataset(url, split=split, version=data.version)
     loader = Loader(dataset, batch_size=min(dataset.rows, data.validation_images), seed=0, device=device)
     try:
         return next(loader.forever())

@@ -68,6 +68,14 @@ def test_micro_batches_change_no_gradient_of_a_pixel_loss(patches, tmp_path, tra
         torch.testing.assert_close(tensor, theirs[key], rtol=0, atol=1e-5)
 
 
+def test_held_out_pictures_of_both_collections_are_shown(patches, tmp_path, tracker):
+    held_out = {"partner": patches, "validation_split": "train", "validation_images": 3}
+    settings = settings_of("cyclegan", patches, tmp_path, data=held_out, training={"images": 16, "batch_size": 1})
+    train(settings, 0, 1, CPU, tracker)
+    (_, _, picture), *_ = tracker.pictures
+    assert picture.shape == (2 * 32, 2 * 4 * 32, 3)  # a grid for three of them, and not the batch's one
+
+
 def test_a_training_stops_when_its_time_is_up_and_goes_on_later(patches, tmp_path, tracker):
     hurried = settings_of("srresnet", patches, tmp_path, training={"images": 4000, "stop_after": 1e-3})
     assert train(hurried, 0, 1, CPU, tracker)["images"] == 4  # one step, though a report is due after two
