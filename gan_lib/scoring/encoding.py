@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import struct
 import tempfile
 import uuid
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -128,8 +130,9 @@ def _encode(canvas: Canvas, output: OutputSettings, stamp: Mapping[str, str]) ->
 
 
 def _stream(canvas: DiskCanvas, path: str, output: OutputSettings, stamp: Mapping[str, str]) -> None:
-    image = pyvips.Image.rawload(canvas.path, canvas.width, canvas.height, 3, access="sequential")
-    image = image.copy(interpretation="srgb")
+    source = _source(_uncompressed_png(canvas))
+    # fail_on: a canvas that cannot be read to its end must not become a picture that is grey from there on.
+    image = pyvips.Image.pngload_source(source, access="sequential", unlimited=True, fail_on="truncated").copy()
     image.set_type(pyvips.GValue.blob_type, "xmp-data", stamps.packet(stamp))
     if output.format == "png":
         image.pngsave(path, **PNG_OPTIONS)
@@ -137,3 +140,37 @@ def _stream(canvas: DiskCanvas, path: str, output: OutputSettings, stamp: Mappin
         image.jpegsave(path, Q=output.quality, subsample_mode="off")
     else:
         image.webpsave(path, Q=output.quality)
+
+
+def _source(pieces: Iterator[bytes]) -> pyvips.SourceCustom:
+    """What libvips may read once, from beginning to end.
+
+    Given the canvas's file, it would map the whole of it, and this process would seem to hold all those gigabytes.
+    """
+    left = b""
+
+    def read(size: int) -> bytes:
+        nonlocal left
+        left = left or next(pieces, b"")
+        piece, left = left[:size], left[size:]
+        return piece
+
+    source = pyvips.SourceCustom()
+    source.on_read(read)
+    return source
+
+
+def _uncompressed_png(canvas: DiskCanvas) -> Iterator[bytes]:
+    """The canvas line by line, in the plainest of all formats that libvips reads as a stream."""
+
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(body, zlib.crc32(name)))
+
+    eight_bits_rgb = (8, 2, 0, 0, 0)
+    yield b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", canvas.width, canvas.height, *eight_bits_rgb))
+    stored = zlib.compressobj(level=0)
+    with open(canvas.path, "rb") as file:
+        for _ in range(canvas.height):
+            if data := stored.compress(b"\0" + file.read(3 * canvas.width)):
+                yield chunk(b"IDAT", data)
+    yield chunk(b"IDAT", stored.flush()) + chunk(b"IEND", b"")
