@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +83,12 @@ def return_early(settings: LaunchSettings, culprit: int) -> str:
 def find_the_request_wrong(settings: LaunchSettings) -> None:
     """Every rank refuses the request."""
     raise UserError("there is no dataset at /nowhere")
+
+
+def leave_threads_idle() -> str:
+    """Every rank leaves a pool of threads that nobody shuts down, and something to do at its end."""
+    atexit.register(print, f"rank {os.environ['RANK']} was at its end", flush=True)
+    return ThreadPoolExecutor(2).submit(str.upper, "done").result()
 
 
 def wait_forever(settings: LaunchSettings, folder: str) -> None:

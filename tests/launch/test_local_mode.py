@@ -37,6 +37,15 @@ def test_every_rank_joins_and_hands_back_its_own_result(
     assert "[rank 1] hello from 1" in shown
 
 
+def test_idle_threads_keep_no_rank_and_what_waits_for_the_end_is_done(
+    spark: SparkSession, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    done = launch(spark, behaviours.leave_threads_idle, settings=TWO, folder=str(tmp_path))
+    assert done.results == ["DONE", "DONE"]
+    shown = capfd.readouterr().out
+    assert "rank 0 was at its end" in shown and "rank 1 was at its end" in shown
+
+
 def test_a_rank_that_raises_late_is_told_with_its_own_traceback(spark: SparkSession, tmp_path: Path) -> None:
     with pytest.raises(RanksFailed) as caught:
         launch(spark, behaviours.raise_late, TWO, 1, settings=TWO, folder=str(tmp_path))

@@ -61,8 +61,7 @@ def main(script: str, *arguments: str) -> None:
     except BaseException as error:
         reports.write(_report_of(rank, error))
         _leave(1)
-    _wait_for_threads()
-    atexit._run_exitfuncs()
+    _finish()
     if not reports.read()[rank].final:
         reports.write(Report(rank, "returned", times=_times()))
     _leave(0)
@@ -85,10 +84,10 @@ def _own_traceback(error: BaseException) -> traceback.TracebackException:
     return told
 
 
-def _wait_for_threads() -> None:
-    for thread in threading.enumerate():
-        if thread is not threading.current_thread() and not thread.daemon:
-            thread.join()
+def _finish() -> None:
+    """What Python does at its end, but for taking the interpreter down: wait for threads, call exit functions."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
 
 
 def _leave(code: int) -> NoReturn:
