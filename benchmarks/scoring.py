@@ -1,7 +1,7 @@
 """How fast a folder of photos is enlarged: our Spark job, the bare forward, and the ways in which others do it.
 
     make setup-benchmarks
-    .venv-benchmarks/bin/python benchmarks/scoring.py --data ../shared/data            # about 20 minutes
+    .venv-benchmarks/bin/python benchmarks/scoring.py --data ../shared/data            # about half an hour
     .venv-benchmarks/bin/python benchmarks/scoring.py --data ../shared/data --quick    # does everything work?
     python benchmarks/scoring.py --data ../shared/data --encoders                      # which PNG encoder, and why
 
@@ -82,7 +82,7 @@ def _options() -> argparse.Namespace:
     data = Path(os.environ.get("GAN_LIB_DATA", "../shared/data"))
     parser.add_argument("--data", type=Path, default=data, help="folder that holds BSDS500")
     parser.add_argument("--quick", action="store_true", help="50 pictures, one round")
-    parser.add_argument("--pictures", type=int, default=600, help="photos to cut; 600 are a minute's work or more")
+    parser.add_argument("--pictures", type=int, default=250, help="photos to cut; 250 are a minute's work for us")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--encoders", action="store_true", help="compare PNG encoders instead")
     parser.add_argument("--contenders", nargs="+", choices=list(CONTENDERS), default=list(CONTENDERS))

@@ -28,6 +28,7 @@ Timed = Callable[[], None]
 PICTURES_A_BATCH = 16
 TASKS = 8 * CORES  # as many as our own job makes of a folder
 TILE, TILE_PAD = 512, 10
+_held: list[tuple[torch.nn.Module, list[Tensor]]] = []  # in a process that forwards: its net, and all pictures
 
 
 def ours(work: Work) -> Timed:
@@ -180,8 +181,7 @@ def forward_in_processes(work: Work, prepare: Callable[[], None] = lambda: None)
     def start() -> None:
         prepare()
         torch.set_num_threads(1)
-        _forward.net = Translator.load(work.translator).net  # type: ignore[attr-defined]
-        _forward.values = values  # type: ignore[attr-defined]
+        _held.append((Translator.load(work.translator).net, values))
 
     pool = ProcessPoolExecutor(CORES, get_context("fork"), start)
     list(pool.map(_forward, range(CORES)))
@@ -200,7 +200,8 @@ def forward_keeping_memory(work: Work) -> Timed:
 
 @torch.inference_mode()
 def _forward(index: int) -> None:
-    _forward.net(_forward.values[index])  # type: ignore[attr-defined]
+    net, values = _held[0]
+    net(values[index])
 
 
 def _decoded(work: Work) -> list[Tensor]:

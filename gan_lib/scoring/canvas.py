@@ -5,6 +5,7 @@ A canvas takes cores at their places, in any order, and gives the whole picture 
 
 from __future__ import annotations
 
+import mmap
 import os
 import tempfile
 from itertools import pairwise
@@ -38,8 +39,9 @@ class MemoryCanvas:
 
     def __init__(self, height: int, width: int, scale: int) -> None:
         self.height, self.width, self._scale = height, width, scale
-        self.pixels: Pixels = np.empty((height, width, 3), np.uint8)
-        self.memory = self.pixels.nbytes
+        self.memory = height * width * 3
+        # Memory of its own, given back as a whole: on the heap it would lie between tensors whose memory is kept.
+        self.pixels: Pixels = np.frombuffer(mmap.mmap(-1, self.memory), np.uint8).reshape(height, width, 3)
 
     def paste(self, window: Window, values: Pixels) -> None:
         """Copy the core of a translated window; what lies beyond the canvas is padding and dropped."""

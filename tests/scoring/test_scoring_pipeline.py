@@ -15,6 +15,7 @@ from scoring_nets import EXACT, enlarger, whole_picture_net
 from torch import Tensor, nn
 
 from gan_lib.pictures import Limits, decode
+from gan_lib.scoring.encoding import encode_png
 from gan_lib.scoring.generator import Generator, OutOfMemory
 from gan_lib.scoring.pipeline import READ_AHEAD, Picture, Pipeline
 from gan_lib.scoring.settings import TilingSettings
@@ -86,6 +87,24 @@ def test_pictures_of_other_shapes_do_not_break_a_batch_apart() -> None:
     done = score(translator, contents, batch_pixels=6 * 32 * 48)
     assert sorted(shape[0] for shape in shapes) == [4, 4]
     assert [picture.result.shape[1] for picture in done] == [128, 192] * 4
+
+
+def test_a_batch_is_run_before_it_is_full_where_its_open_results_take_too_much_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gan_lib.scoring.pipeline.OPEN_BYTES", 4 * 32 * 32 * 3)
+    translator = hungry(10**9)
+    contents = [encoded("PNG", photo(32, 32, seed=i)) for i in range(20)]
+    done = score(translator, contents, batch_pixels=100 * 32 * 32)
+    assert translator.net.seen == [5] * 4
+    assert all(np.array_equal(p.result, decode(c)) for p, c in zip(done, contents, strict=True))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 700), (90, 61)])
+def test_png_brings_every_pixel_back(size: tuple[int, int]) -> None:
+    for pixels in (photo(*size), np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)):
+        assert np.array_equal(decode(encode_png(pixels)), pixels)
+        assert np.array_equal(decode(encode_png(pixels[::-1])), pixels[::-1])
 
 
 class HungryNet(nn.Module):
