@@ -44,7 +44,7 @@ Size = tuple[int, int]
 # Formats whose parsers we let near a stranger's bytes. Left out on purpose: EPS runs programs, ICO and PSD hold others.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "AVIF")
 _ORIENTATION_TAG = 0x0112
-_PILLOW_BOMB_LIMIT = 2 * (Image.MAX_IMAGE_PIXELS or 2**26)
+PILLOW_BOMB_LIMIT = 2 * (Image.MAX_IMAGE_PIXELS or 2**26)
 
 Image.init()  # registers the readers of all formats once; open(formats=...) would only know those in use already
 _READABLE = [name for name in _FORMATS if name in Image.OPEN]  # AVIF is not in every build
@@ -59,7 +59,7 @@ class Limits(Settings):
 
     max_bytes: int = Field(default=64 * 2**20, gt=0)
     """Largest file, in bytes."""
-    max_pixels: int = Field(default=50_000_000, gt=0, le=_PILLOW_BOMB_LIMIT)
+    max_pixels: int = Field(default=50_000_000, gt=0, le=PILLOW_BOMB_LIMIT)
     """Largest width times height. Above the upper bound Pillow itself refuses to open a picture."""
     min_side: int = Field(default=1, gt=0)
     """Shortest side that is let through, in pixels."""

@@ -2,8 +2,8 @@
 
 spark-submit jobs/score.py --config conf/score/demo.yaml [--set model=models:/NAME@ALIAS --set input.folder=/photos ...]
 
-Run again, it only does what is not done yet. Exit codes: 0 all well, 2 the request was wrong, 3 done but too many pictures
-were rejected, 4 nothing done because a decision is needed (with incremental.enabled).
+Run again, it only does what is not done yet. Exit codes: 0 all well, 2 the request was wrong, 3 done but too many
+pictures were rejected, 4 nothing done because a decision is needed (with incremental.enabled).
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from gan_lib.config import Settings
-from gan_lib.pictures import Limits
+from gan_lib.pictures import PILLOW_BOMB_LIMIT, Limits
 
 
 class TilingSettings(Settings):
@@ -73,6 +73,13 @@ class IncrementalSettings(Settings):
     being written. 0 where files appear whole: renamed into place, or in an object store."""
 
 
+class ScoreLimits(Limits):
+    """As in preprocessing, but a picture that is to be translated may be twice as large."""
+
+    max_pixels: int = Field(default=100_000_000, gt=0, le=PILLOW_BOMB_LIMIT)
+    """Largest width times height."""
+
+
 class ScoreSettings(Settings):
     """What is scored, by which model, into what."""
 
@@ -83,7 +90,7 @@ class ScoreSettings(Settings):
     input: InputSettings
     output: OutputSettings
     tiling: TilingSettings = TilingSettings()
-    limits: Limits = Limits(max_pixels=100_000_000)
+    limits: ScoreLimits = ScoreLimits()
     incremental: IncrementalSettings = IncrementalSettings()
     tasks: int | None = Field(default=None, ge=1)
     """Spark tasks that share a folder's pictures. None: eight for each slot, so that the last ones end together."""

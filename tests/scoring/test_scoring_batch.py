@@ -38,6 +38,10 @@ def rows_of(spark, url: str) -> dict[str, dict]:
     return {row["key"]: row.asDict() for row in spark.read.parquet(url).collect()}
 
 
+def test_one_limit_that_is_set_leaves_the_others_as_they_are(tmp_path: Path) -> None:
+    assert job(tmp_path, limits={"min_side": 8}).limits.max_pixels == job(tmp_path).limits.max_pixels
+
+
 def expected(content: bytes) -> np.ndarray:
     batch = torch.from_numpy(decode(content).copy()).permute(2, 0, 1)[None]
     return enlarger().translate(batch)[0].permute(1, 2, 0).numpy()
