@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from gan_lib.dataset.schema import DatasetError
 
 @dataclass(frozen=True)
 class Step:
-    """One batch of one rank, as planned."""
+    """One batch of one rank, as planned; or several that follow each other, while they are decoded together."""
 
     epoch: int
     place: int
@@ -35,6 +35,14 @@ class Step:
     """(batch,) its number within the row group"""
     position: np.ndarray
     """(batch,) its number in the order of training"""
+
+    def parts(self, rows: int) -> Iterator[tuple[Step, slice]]:
+        """The batches of ``rows`` rows that it holds, in order, each with where its rows are among all."""
+        places = (self.last_place - self.place + 1) * rows // len(self.rows)
+        for number in range(len(self.rows) // rows):
+            here, place = slice(number * rows, (number + 1) * rows), self.place + number * places
+            part = replace(self, place=place, last_place=place + places - 1, groups=self.groups[here])
+            yield replace(part, rows=self.rows[here], position=self.position[here]), here
 
 
 class BatchDecoder:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 import os
+from collections import deque
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,6 +39,10 @@ _ARROWS_SHARE = 2
 
 # Less than this is decoded sooner by one thread than it is shared out among several.
 _BYTES_WORTH_A_THREAD = 1 << 20
+# Small batches are decoded together up to this: a call for the rows of one row group costs as much as a few of them.
+_BYTES_DECODED_TOGETHER = 8 << 20
+# Batches, or times those that are decoded together: what is decoded before it is asked for, unless told otherwise.
+_PREFETCH = 3
 # Steps are planned some at a time, as many as have about this many rows: each planning costs a little for each stream.
 _ROWS_PLANNED_AT_ONCE = 4096
 
@@ -65,7 +71,8 @@ class Loader:
         threads: decoding threads; by default this process's share of the machine's cores.
         streams: row groups that are read from at a time, see :mod:`gan_lib.dataset.plan` and :func:`default_streams`.
         window: row groups that each stream shuffles together.
-        prefetch: batches that are decoded before they are asked for.
+        prefetch: batches that are decoded before they are asked for; by default three, and more where they are small.
+            Up to a third of them are decoded together, into memory that is let go when none of them is held.
         patience: seconds to wait for the store, or for another rank, before giving up.
         stored_cache: for a remote store, keeps what was read on this machine.
         decoded_cache: keeps what was decoded on this machine.
@@ -83,7 +90,7 @@ class Loader:
         threads: int | None = None,
         streams: int | None = None,
         window: int = 1,
-        prefetch: int = 3,
+        prefetch: int | None = None,
         patience: float = 60.0,
         stored_cache: StoredCache | None = None,
         decoded_cache: DecodedCache | None = None,
@@ -98,7 +105,8 @@ class Loader:
         self.batch_size, self.rank, self.world_size = batch_size, rank, world_size
         self._plan = Plan(dataset.sizes, seed, streams or default_streams(dataset, world_size), window)
         self._threads = threads or _share_of_cores()
-        self._prefetch = prefetch
+        self._together = self._batches_together(prefetch)
+        self._prefetch = prefetch or _PREFETCH * self._together
         self._patience = patience
         self._stored_cache = stored_cache
         self._kept = decoded_cache.open(dataset) if decoded_cache is not None else None
@@ -107,6 +115,7 @@ class Loader:
         self._memory = MemoryOfBatches(dataset, self._delivery.pinned)
         self._epoch, self._place, self._left_out = 0, 0, self.left_out
         self._pipeline: Pipeline | None = None
+        self._decoded: deque[tuple[Step, dict[str, Any]]] = deque()
 
     @property
     def global_batch_size(self) -> int:
@@ -175,7 +184,8 @@ class Loader:
         """
         largest = max(group.bytes + group.rows * self._bytes_decoded_at_once for group in self.dataset.row_groups)
         groups = self._own_streams * (2 * self._plan.window + 1) + _READING_THREADS
-        batches = self._prefetch + 1 + MemoryOfBatches.MOST_IDLE
+        # Also those that are being taken, and idle memory for as many or, at an epoch's end, for fewer.
+        batches = self._prefetch + self._together * (1 + 2 * MemoryOfBatches.MOST_IDLE)
         return _ARROWS_SHARE * largest * groups + self.dataset.row_bytes * self.batch_size * batches
 
     def close(self) -> None:
@@ -183,6 +193,7 @@ class Loader:
         if self._pipeline is not None:
             self._pipeline.close()
             self._pipeline = None
+            self._decoded.clear()
 
     def __enter__(self) -> Loader:
         return self
@@ -203,9 +214,7 @@ class Loader:
         """The next batch, once every rank has its own."""
         step, values, failure = None, None, None
         try:
-            if self._pipeline is None:
-                self._pipeline = self._start()
-            step, values = self._pipeline.next()
+            step, values = self._next_decoded()
         except Exception as error:
             failure = error
         failure = self._agreement.settle(failure)
@@ -215,6 +224,15 @@ class Loader:
         self._epoch, self._place, self._left_out = step.epoch, step.last_place + 1, step.left_out
         self._turn_over(self._plan.rows - step.left_out)
         return self._delivery.batch(step, values)
+
+    def _next_decoded(self) -> tuple[Step, dict[str, Any]]:
+        if self._pipeline is None:
+            self._pipeline = self._start()
+        if not self._decoded:
+            together, values = self._pipeline.next()
+            for step, here in together.parts(self.batch_size):
+                self._decoded.append((step, {name: value[here] for name, value in values.items()}))
+        return self._decoded.popleft()
 
     def _start(self) -> Pipeline:
         reading = ReadAhead(
@@ -230,7 +248,7 @@ class Loader:
             BatchDecoder(self.dataset, self._kept),
             self._memory.new,
             threads=self._threads,
-            prefetch=self._prefetch,
+            prefetch=self._prefetch // self._together,
             parts=self._parts_of_a_batch,
         )
 
@@ -249,16 +267,30 @@ class Loader:
         """Bytes of a row that are decoded as soon as it is read, so that they lie in memory beside what was read."""
         return sum(field.row_dtype.itemsize for field in self.dataset.schema if decoded_at_once(field))
 
+    def _batches_together(self, prefetch: int | None) -> int:
+        """How many batches are decoded together: few enough that they meet about one row group of each stream."""
+        rows_of_streams = self._plan.streams * self.dataset.rows // len(self.dataset.row_groups)
+        most = rows_of_streams // self.global_batch_size if prefetch is None else prefetch // _PREFETCH
+        return max(min(_BYTES_DECODED_TOGETHER // self._bytes_of_a_batch, most), 1) if self._all_fixed else 1
+
+    @property
+    def _all_fixed(self) -> bool:
+        return all(field.fixed for field in self.dataset.schema)
+
+    @property
+    def _bytes_of_a_batch(self) -> int:
+        return self.dataset.row_bytes * self.batch_size
+
     @property
     def _steps_at_once(self) -> int:
-        return max(_ROWS_PLANNED_AT_ONCE // self.batch_size, 1)
+        return max(_ROWS_PLANNED_AT_ONCE // self.batch_size // self._together, 1) * self._together
 
     @property
     def _parts_of_a_batch(self) -> int:
-        """Among how many threads a batch is shared: all, unless it is small. Of fields with no fixed size, none is."""
-        if not all(field.fixed for field in self.dataset.schema):
+        """Among how many threads batches are shared: all, unless they are small or their size is unknown."""
+        if not self._all_fixed:
             return self._threads
-        return max(min(self._threads, self.dataset.row_bytes * self.batch_size // _BYTES_WORTH_A_THREAD), 1)
+        return max(min(self._threads, self._bytes_of_a_batch * self._together // _BYTES_WORTH_A_THREAD), 1)
 
     def _orders(self) -> Iterator[tuple[EpochOrder, int, int]]:
         """(order, first place, left-out rows) of this epoch and of all that follow."""
@@ -270,15 +302,17 @@ class Loader:
     def _steps(self) -> Iterator[Step]:
         for order, start, left_out in self._orders():
             begins = np.arange(start, order.rows - self.global_batch_size + 1, self.global_batch_size)
-            for together in np.split(begins, range(self._steps_at_once, len(begins), self._steps_at_once)):
+            for planned in np.split(begins, range(self._steps_at_once, len(begins), self._steps_at_once)):
                 # Places of one remainder by world_size, so that a rank meets the same streams wherever a step begins.
-                first = together + (self.rank - together) % self.world_size
+                first = planned + (self.rank - planned) % self.world_size
                 places = first[:, None] + np.arange(0, self.global_batch_size, self.world_size)
                 groups, rows = (found.reshape(places.shape) for found in order.rows_at(places.ravel()))
                 position = order.epoch * self.images_per_epoch + places
-                for n, begin in enumerate(together.tolist()):
-                    last = begin + self.global_batch_size - 1
-                    yield Step(order.epoch, begin, last, left_out, groups[n], rows[n], position[n])
+                for n in range(0, len(planned), self._together):
+                    here = slice(n, n + self._together)
+                    last_place = int(planned[here][-1]) + self.global_batch_size - 1
+                    of_rows = (array[here].ravel() for array in (groups, rows, position))
+                    yield Step(order.epoch, int(planned[n]), last_place, left_out, *of_rows)
 
     def _readings(self) -> Iterator[Reading]:
         for order, start, _ in self._orders():

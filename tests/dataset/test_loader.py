@@ -183,6 +183,15 @@ def test_the_state_counts_what_was_taken_and_not_what_was_read_ahead(numbers: Ca
         assert take(loader, 5) == rest
 
 
+@pytest.mark.parametrize("prefetch", [1, 7, 12, 1000])
+def test_how_many_batches_are_decoded_together_changes_none_of_them(numbers: Callable[..., Dataset], prefetch: int):
+    dataset = numbers(103)
+    with Loader(dataset, batch_size=4) as loader, Loader(dataset, batch_size=4, prefetch=prefetch) as other:
+        for _ in range(60):
+            assert take(loader, 1) == take(other, 1)
+            assert loader.state_dict() == other.state_dict()
+
+
 def test_a_state_of_another_dataset_is_refused(numbers: Callable[..., Dataset], pictures: Dataset):
     with Loader(numbers(80), batch_size=4) as loader, Loader(pictures, batch_size=4) as other:
         with pytest.raises(DatasetError, match="another dataset"):
