@@ -46,9 +46,18 @@ class StoredCache:
         with contextlib.suppress(FileNotFoundError, pa.ArrowInvalid):  # a damaged copy is as good as none
             return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
         table = fetch()
-        if self._bytes_in_use() + table.nbytes <= self.max_bytes:
-            _write_table(table, path)
+        self._keep(table, path)
         return table
+
+    def _keep(self, table: pa.Table, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Threads and ranks that looked for room at the same time would all find the same.
+        one_at_a_time = _lock(Path(self.folder) / "keeping", fcntl.LOCK_EX)
+        try:
+            if self._bytes_in_use() + table.nbytes <= self.max_bytes:
+                _write_table(table, path)
+        finally:
+            os.close(one_at_a_time)
 
     def _bytes_in_use(self) -> int:
         sizes = 0
@@ -63,7 +72,6 @@ class StoredCache:
 
 
 def _write_table(table: pa.Table, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(f".{uuid.uuid4().hex}.tmp")
     try:
         with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:

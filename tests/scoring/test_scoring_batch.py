@@ -14,7 +14,7 @@ from scoring_nets import enlarger
 
 from gan_lib import config
 from gan_lib.errors import TooManyRejects, UserError
-from gan_lib.pictures import Limits, decode
+from gan_lib.pictures import decode
 from gan_lib.scoring import stamp
 from gan_lib.scoring.batch import require_few_rejects, score
 from gan_lib.scoring.files import File, deal, name_outputs
@@ -250,6 +250,6 @@ def test_the_digest_follows_what_shows_and_nothing_else(tmp_path: Path) -> None:
     shown = [
         {"tiling": {"self_ensemble": True}},
         {"output": {"url": "x", "format": "webp"}},
-        {"limits": Limits(min_side=5)},
+        {"limits": {"min_side": 5}},
     ]
     assert len({plain, *(job(tmp_path, **change).digest() for change in shown)}) == 4
