@@ -19,9 +19,9 @@ import torch
 from scoring_work import CORES, MODEL, Work
 from torch import Tensor
 
+from gan_lib.memory import keep_freed_memory
 from gan_lib.pictures import decode
 from gan_lib.scoring.encoding import encode_png
-from gan_lib.scoring.generator import keep_freed_memory
 from gan_lib.translator import Translator
 
 Timed = Callable[[], None]

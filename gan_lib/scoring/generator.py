@@ -5,22 +5,17 @@ Knows nothing of files, pictures' borders or Spark.
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from gan_lib.memory import keep_freed_memory
 from gan_lib.scoring.settings import TilingSettings
 from gan_lib.translator import Translator
 
 CPU_BATCH_PIXELS = 256 * 256
 GPU_BATCH_PIXELS = 1024 * 1024
-
-KEPT_BYTES = 2**30
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # mallopt(3)
-_OLD_GLIBC_MOST = 32 * 2**20  # the largest threshold before glibc 2.36
 
 # What PyTorch's CPU allocator and oneDNN say; CUDA has a type of its own.
 _OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "bad_alloc", "could not create a memory")
@@ -73,20 +68,6 @@ class Generator:
     def _translate(self, tiles: Tensor) -> Tensor:
         values = self.translator.to_values(tiles.to(self.device, non_blocking=True))
         return self.translator.to_pictures(self._forward(values)).cpu()
-
-
-def keep_freed_memory() -> None:
-    """Let this process keep up to :data:`KEPT_BYTES` that were freed, for the tensors of the next layer.
-
-    glibc hands every large block back to the kernel at once, which must then clear it page by page for the next tensor:
-    half of the time of a small net on a tile of 512x512. ``benchmarks/scoring.py`` times the bare forward both ways.
-    Where the C library is another one, nothing happens.
-    """
-    with contextlib.suppress(OSError, AttributeError, TypeError):
-        libc = ctypes.CDLL(None)
-        libc.mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES)
-        if not libc.mallopt(_M_MMAP_THRESHOLD, KEPT_BYTES):
-            libc.mallopt(_M_MMAP_THRESHOLD, _OLD_GLIBC_MOST)
 
 
 def ensembled(net: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:

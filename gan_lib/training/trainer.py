@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from gan_lib import storage
 from gan_lib.errors import UserError
+from gan_lib.memory import keep_freed_memory
 from gan_lib.phase import Batch, Clock
 from gan_lib.progress import progress
 from gan_lib.training.budget import TimeBudget
@@ -59,9 +60,11 @@ def train(
 
 
 def set_up_torch(settings: TrainingSettings, device: torch.device) -> None:
-    """What torch keeps for the whole process: threads, and how CUDA chooses its algorithms."""
+    """What is set for the whole process: threads, freed memory, and how CUDA chooses its algorithms."""
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
+    if device.type == "cpu":
+        keep_freed_memory()
     if device.type == "cuda":
         torch.cuda.set_device(device)
         torch.backends.cudnn.benchmark = not settings.deterministic
