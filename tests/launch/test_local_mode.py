@@ -63,7 +63,8 @@ def test_a_rank_that_is_killed_is_told_with_the_signal(spark: SparkSession, tmp_
 def test_a_rank_that_waited_for_a_killed_one_is_not_at_fault(spark: SparkSession, tmp_path: Path) -> None:
     with pytest.raises(RanksFailed) as caught:
         launch(spark, behaviours.die_while_others_read, TWO, 0, settings=TWO, folder=str(tmp_path))
-    assert {rank: report.state for rank, report in caught.value.reports.items()} == {0: "killed", 1: "cut off"}
+    assert caught.value.reports[0].state == "killed"
+    assert not caught.value.reports[1].failed  # it says that it was cut off, unless torchrun ends it before it can
 
 
 def test_ranks_between_which_the_network_broke_are_started_again(spark: SparkSession, tmp_path: Path) -> None:
