@@ -24,10 +24,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
+from contender import bind_to_cores, memory_of_tree
 from loader_contenders import FAMILIES
 from loader_workloads import WORKLOADS, Workload, write
 
-CORES = 2
 WARM_UP_SECONDS = 1.5
 QUICK_ROWS = 2000
 OURS, LIMIT, PETASTORM, CACHED = "ours", "limit", "petastorm", "ours, second epoch from the decoded cache"
@@ -136,11 +136,11 @@ def _run(workload: Workload, family: str, variant: str, folder: Path, seconds: f
     command = [sys.executable, __file__, *arguments, "--seconds", str(seconds)]
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True, preexec_fn=_bind
+            command, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True, preexec_fn=bind_to_cores
         )
         peak, deadline = 0, time.monotonic() + 60 + 10 * seconds
         while process.poll() is None and time.monotonic() < deadline:
-            peak = max(peak, _memory_of_tree(process.pid))
+            peak = max(peak, memory_of_tree(process.pid))
             time.sleep(0.1)
         _end_session(process)
         output = process.stdout.read() if process.stdout else ""
@@ -152,10 +152,6 @@ def _run(workload: Workload, family: str, variant: str, folder: Path, seconds: f
     return json.loads(found.group())["rate"], peak
 
 
-def _bind() -> None:
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
-
-
 def _end_session(process: subprocess.Popen[str]) -> None:
     """Kill what the contender left behind: its workers are of its session."""
     for other in psutil.process_iter():
@@ -165,19 +161,6 @@ def _end_session(process: subprocess.Popen[str]) -> None:
         except (ProcessLookupError, psutil.Error):
             continue
     process.wait()
-
-
-def _memory_of_tree(pid: int) -> int:
-    """Bytes that are anonymous or shared memory, each page divided among the processes that map it."""
-    total = 0
-    try:
-        processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-        for process in processes:
-            rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
-            total += sum(int(kib) * 1024 for kib in re.findall(r"^Pss_(?:Anon|Shmem): +(\d+) kB", rollup, re.M))
-    except (psutil.Error, OSError):
-        pass  # it ended while we looked
-    return total
 
 
 def _print_table(workload: Workload, results: dict[str, Result]) -> None:

@@ -30,8 +30,9 @@ from pathlib import Path
 
 import psutil
 import scoring_parts
+from contender import bind_to_cores, memory_of_tree
 from scoring_contenders import CONTENDERS
-from scoring_work import CORES, Work, prepare
+from scoring_work import Work, prepare
 
 BARE = ("forward, 1 process of 2 threads", "forward, 2 processes of 1 thread")
 KEEPING = "the same, keeping freed memory"
@@ -111,9 +112,9 @@ def _run(name: str, work: Work, megapixels: float, result: Result) -> None:
     with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as errors:
         # The workers of some import the contender's class from here.
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent)}
-        process = subprocess.Popen(command, stdout=said, stderr=errors, env=environment, preexec_fn=_bind)
+        process = subprocess.Popen(command, stdout=said, stderr=errors, env=environment, preexec_fn=bind_to_cores)
         while process.poll() is None:
-            result.peak = max(result.peak, _memory_of_tree(process.pid))
+            result.peak = max(result.peak, memory_of_tree(process.pid))
             time.sleep(0.2)
         said.seek(0)
         found = re.search(r'\{"start": .*\}', said.read())
@@ -137,21 +138,6 @@ def _unlike_expected(name: str, work: Work) -> str | None:
         files = sum(pq.ParquetFile(path).metadata.num_rows for path in work.output.glob("*.parquet"))
     expected = len(work.paths())
     return None if files == expected else f"{files} results of {expected}"
-
-
-def _bind() -> None:
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
-
-
-def _memory_of_tree(pid: int) -> int:
-    total = 0
-    try:
-        for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
-            rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
-            total += sum(int(kib) * 1024 for kib in re.findall(r"^Pss_(?:Anon|Shmem): +(\d+) kB", rollup, re.M))
-    except (psutil.Error, OSError):
-        pass  # it ended while we looked
-    return total
 
 
 def _print_table(results: dict[str, Result]) -> None:

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from scoring_work import CORES, MODEL, Work
+from contender import CORES
+from scoring_work import MODEL, Work
 from torch import Tensor
 
 from gan_lib.memory import keep_freed_memory

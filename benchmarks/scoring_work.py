@@ -16,7 +16,6 @@ from gan_lib.pictures import Pixels, decode, encode_jpeg, size_of
 from gan_lib.tracking import TrackingSettings
 from gan_lib.translator import Architecture, Translator, receptive_halo
 
-CORES = 2
 SCALE, CHANNELS, BLOCKS = 4, 32, 6  # the demo's net: so light that all else is soon in its way
 QUALITY = 92
 LARGE_EVERY = 25  # every so many pictures one of 3x3 photos, which has to be cut into tiles

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -41,8 +41,8 @@ class Step:
         places = (self.last_place - self.place + 1) * rows // len(self.rows)
         for number in range(len(self.rows) // rows):
             here, place = slice(number * rows, (number + 1) * rows), self.place + number * places
-            part = replace(self, place=place, last_place=place + places - 1, groups=self.groups[here])
-            yield replace(part, rows=self.rows[here], position=self.position[here]), here
+            of_rows = self.groups[here], self.rows[here], self.position[here]
+            yield Step(self.epoch, place, place + places - 1, self.left_out, *of_rows), here
 
 
 class BatchDecoder:

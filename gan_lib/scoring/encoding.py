@@ -161,7 +161,7 @@ def _source(pieces: Iterator[bytes]) -> pyvips.SourceCustom:
 
 
 def _uncompressed_png(canvas: DiskCanvas) -> Iterator[bytes]:
-    """The canvas line by line, in the plainest of all formats that libvips reads as a stream."""
+    """The canvas line by line, in the plainest format that libvips reads as a stream; pyvips-binary has no PPM."""
 
     def chunk(name: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(body, zlib.crc32(name)))

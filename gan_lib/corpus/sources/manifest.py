@@ -82,9 +82,8 @@ def _read(url: str, picture: str, fields: Mapping[str, str]) -> Iterator[pa.Reco
     broken: list[pa.csv.InvalidRow] = []
     rows = (row for batch in _tables(url, broken) for row in batch.select([picture, *fields]).to_pylist())
     items = (_item(folder, row, picture, fields) for row in rows)
-    return in_batches(
-        chain(items, (_broken_line(name, row) for row in broken))
-    )  # broken is full when items are through
+    rejects = (_broken_line(name, row) for row in broken)  # these are all found once the items are through
+    return in_batches(chain(items, rejects))
 
 
 def _broken_line(manifest: str, row: pa.csv.InvalidRow) -> Item:
