@@ -18,10 +18,10 @@ import torch
 from loader_workloads import Workload, import_streaming
 from torch.utils.data import DataLoader, Dataset
 
-from gan_lib.dataset.cache import DecodedCache
 from gan_lib.dataset.catalog import open_dataset
-from gan_lib.dataset.loader import Loader
 from gan_lib.dataset.schema import ArrayField, JpegField
+from gan_lib.loading.cache import DecodedCache
+from gan_lib.loading.loader import Loader
 
 Contender = Callable[[Workload, Path], Iterator[int]]
 

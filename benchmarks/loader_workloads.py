@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import simplejpeg
 
-from gan_lib.dataset import format as layout
+from gan_lib.dataset import manifest as layout
 from gan_lib.dataset.schema import ArrayField, BinaryField, JpegField, PngField, ScalarField, Schema
 
 ROW_GROUPS_PER_FILE = 10

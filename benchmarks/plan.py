@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from gan_lib.dataset.plan import EpochOrder, Plan
+from gan_lib.loading.plan import EpochOrder, Plan
 
 
 def main() -> None:

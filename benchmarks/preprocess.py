@@ -36,13 +36,13 @@ import numpy as np
 import preprocess_parts
 from pyspark.sql import SparkSession
 
-from gan_lib import config
-from gan_lib.corpus.patches import RandomCrops
-from gan_lib.corpus.preprocess import preprocess
-from gan_lib.corpus.settings import PreprocessSettings
+from gan_lib.cluster.session import spark_session
+from gan_lib.core import config
+from gan_lib.core.images import decode
 from gan_lib.dataset.schema import JpegField
-from gan_lib.pictures import decode
-from gan_lib.session import spark_session
+from gan_lib.preprocessing.cropping.patches import RandomCrops
+from gan_lib.preprocessing.preprocess import preprocess
+from gan_lib.preprocessing.settings import PreprocessSettings
 
 CORES = 2
 SIDE, QUALITY = 256, 95

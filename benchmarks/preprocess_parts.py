@@ -23,15 +23,15 @@ import simplejpeg
 from PIL import Image
 from pyspark.sql import SparkSession
 
-from gan_lib.corpus.duplicates import similar_pairs
-from gan_lib.corpus.items import COLUMNS, in_batches
-from gan_lib.corpus.looks import WINDOWS, perceptual_hashes
-from gan_lib.corpus.patches import ResizeShortest, enough_for, resized
-from gan_lib.corpus.planning import plan_corpus
-from gan_lib.corpus.sources.folder import plain_items
-from gan_lib.corpus.sources.listing import Entry
-from gan_lib.corpus.spread import spread
-from gan_lib.pictures import Limits, Pixels, decode, decode_enough, encode_jpeg
+from gan_lib.cluster.parallelize import spread
+from gan_lib.core.images import Limits, Pixels, decode, decode_enough, encode_jpeg
+from gan_lib.preprocessing.cropping.patches import ResizeShortest, enough_for, resized
+from gan_lib.preprocessing.duplicates.matching import similar_pairs
+from gan_lib.preprocessing.duplicates.phash import WINDOWS, perceptual_hashes
+from gan_lib.preprocessing.planning import plan_corpus
+from gan_lib.preprocessing.samples import COLUMNS, in_batches
+from gan_lib.preprocessing.sources.folder import plain_items
+from gan_lib.preprocessing.sources.listing import Entry
 
 FILES, FOLDERS = 1_000_000, 500  # dealt to tasks in eights, as a folder source does
 
@@ -55,7 +55,7 @@ def compare_decoders(data: Path) -> dict[str, Any]:
         "OpenCV": lambda content: cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR),
         "Pillow": lambda content: np.asarray(Image.open(io.BytesIO(content)).convert("RGB")),
         "libvips": lambda content: _vips(content).numpy(),
-        "gan_lib.pictures": decode,
+        "gan_lib.core.images": decode,
         "Pillow, header only": lambda content: Image.open(io.BytesIO(content)).size,
         "libvips, header only": lambda content: _vips(content).width,
     }

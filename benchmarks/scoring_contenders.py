@@ -20,10 +20,10 @@ from contender import CORES
 from scoring_work import MODEL, Work
 from torch import Tensor
 
-from gan_lib.memory import keep_freed_memory
-from gan_lib.pictures import decode
-from gan_lib.scoring.encoding import encode_png
-from gan_lib.translator import Translator
+from gan_lib.core.allocator import keep_freed_memory
+from gan_lib.core.images import decode
+from gan_lib.export.artifact import Translator
+from gan_lib.scoring.encoding.encoders import encode_png
 
 Timed = Callable[[], None]
 PICTURES_A_BATCH = 16
@@ -212,7 +212,7 @@ def _decoded(work: Work) -> list[Tensor]:
 
 
 def _session() -> Any:
-    from gan_lib.session import spark_session
+    from gan_lib.cluster.session import spark_session
 
     os.environ["PYSPARK_PYTHON"] = sys.executable
     quiet = {"spark__ui__enabled": "false", "spark__ui__showConsoleProgress": "false"}

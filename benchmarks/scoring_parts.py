@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 import pyvips
 
-from gan_lib.pictures import Pixels, decode
-from gan_lib.scoring.encoding import PNG_OPTIONS
+from gan_lib.core.images import Pixels, decode
+from gan_lib.scoring.encoding.encoders import PNG_OPTIONS
 
 PHOTOS, FACTOR, ROUNDS = 6, 4, 2
 

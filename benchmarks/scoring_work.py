@@ -11,10 +11,10 @@ import numpy as np
 import torch
 
 from gan_lib import tracking
+from gan_lib.core.images import Pixels, decode, encode_jpeg, size_of
+from gan_lib.export.artifact import Architecture, Translator, receptive_halo
 from gan_lib.nets.srresnet import SRResNet
-from gan_lib.pictures import Pixels, decode, encode_jpeg, size_of
 from gan_lib.tracking import TrackingSettings
-from gan_lib.translator import Architecture, Translator, receptive_halo
 
 SCALE, CHANNELS, BLOCKS = 4, 32, 6  # the demo's net: so light that all else is soon in its way
 QUALITY = 92

@@ -26,9 +26,9 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from gan_lib import recipes
-from gan_lib.phase import Recipe
+from gan_lib.recipes.protocol import Recipe
+from gan_lib.training.distributed.group import Group
 from gan_lib.training.engine import Engine
-from gan_lib.training.group import Group
 from gan_lib.training.settings import TrainingSettings
 
 

@@ -31,9 +31,9 @@ from plain_loops import LOOPS, Step
 from torch import Tensor
 
 from gan_lib import recipes
-from gan_lib.phase import Recipe
+from gan_lib.recipes.protocol import Recipe
 from gan_lib.training import engine
-from gan_lib.training.group import Group
+from gan_lib.training.distributed.group import Group
 from gan_lib.training.settings import TrainingSettings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -251,7 +251,7 @@ def publish_patches(folder: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from gan_lib.dataset.format import write_common_metadata
+    from gan_lib.dataset.manifest import write_common_metadata
     from gan_lib.dataset.schema import PngField, Schema
 
     schema = Schema("patches", (PngField("picture", (SIDE, SIDE, 3)),))

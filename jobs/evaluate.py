@@ -14,13 +14,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gan_lib import config, storage, tracking
-from gan_lib.errors import UserError, run_job
-from gan_lib.pictures import decode, encode_png
-from gan_lib.scoring.evaluation import BICUBIC, TRUTH, EvaluateSettings, Measured, evaluate, summarise
+from gan_lib import tracking
+from gan_lib.cluster.session import spark_session
+from gan_lib.core import config, storage
+from gan_lib.core.errors import UserError, run_job
+from gan_lib.core.images import decode, encode_png
+from gan_lib.evaluation.comparison_grid import Strip, draw_sheet
+from gan_lib.evaluation.super_resolution import BICUBIC, TRUTH, EvaluateSettings, Measured, evaluate, summarise
 from gan_lib.scoring.model import fetch
-from gan_lib.scoring.sheet import Strip, draw_sheet
-from gan_lib.session import spark_session
 from gan_lib.tracking import TrackingSettings
 
 

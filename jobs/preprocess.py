@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from gan_lib import config, tracking
-from gan_lib.corpus.plots import statistics_plots
-from gan_lib.corpus.preprocess import Published, preprocess, require_few_rejects
-from gan_lib.corpus.settings import PreprocessSettings
+from gan_lib import tracking
+from gan_lib.cluster.session import spark_session
+from gan_lib.core import config
+from gan_lib.core.errors import run_job
 from gan_lib.dataset.catalog import open_dataset
-from gan_lib.errors import run_job
-from gan_lib.session import spark_session
+from gan_lib.preprocessing.plots import statistics_plots
+from gan_lib.preprocessing.preprocess import Published, preprocess, require_few_rejects
+from gan_lib.preprocessing.settings import PreprocessSettings
 from gan_lib.tracking import TrackingSettings
 
 

@@ -11,14 +11,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from gan_lib import config, tracking
-from gan_lib.errors import run_job
+from gan_lib import tracking
+from gan_lib.cluster.session import spark_session
+from gan_lib.core import config
+from gan_lib.core.errors import run_job
 from gan_lib.scoring.batch import require_few_rejects, score
 from gan_lib.scoring.incremental import score_new
 from gan_lib.scoring.model import fetch
 from gan_lib.scoring.results import Summary, Tables
 from gan_lib.scoring.settings import ScoreSettings
-from gan_lib.session import spark_session
 from gan_lib.tracking import TrackingSettings
 
 

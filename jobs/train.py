@@ -11,10 +11,11 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from gan_lib import config, storage, tracking
+from gan_lib import tracking
+from gan_lib.cluster.session import spark_session
+from gan_lib.core import config, storage
+from gan_lib.core.errors import run_job
 from gan_lib.dataset.catalog import open_dataset
-from gan_lib.errors import run_job
-from gan_lib.session import spark_session
 from gan_lib.tracking import ModelSettings, TrackingSettings
 from gan_lib.training.launch import launch
 from gan_lib.training.settings import TrainSettings
@@ -66,9 +67,9 @@ def with_absolute_paths(job: TrainJob) -> TrainSettings:
 
 def train_rank(settings: TrainSettings, address: tracking.RunAddress) -> dict[str, float]:
     """What each rank runs. Rank 0 alone writes to MLflow."""
-    from gan_lib.training.launch.place import join_ranks
-    from gan_lib.training.report import SilentTracker
-    from gan_lib.training.trainer import train
+    from gan_lib.training.launch.rank_context import join_ranks
+    from gan_lib.training.loop import train
+    from gan_lib.training.tracker import SilentTracker
 
     with join_ranks(settings.launch) as place:
         if place.rank > 0:

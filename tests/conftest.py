@@ -56,7 +56,7 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
     """One local Spark session for all tests of this process."""
-    from gan_lib.session import spark_session
+    from gan_lib.cluster.session import spark_session
 
     session = spark_session(
         "tests",

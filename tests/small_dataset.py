@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import skimage.data
 
-from gan_lib.dataset.format import write_common_metadata
+from gan_lib.dataset.manifest import write_common_metadata
 from gan_lib.dataset.schema import PngField, Schema
 
 SIDE = 32  # pixels

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gan_lib import config
+from gan_lib.core import config
 
 CONF = Path(__file__).parent.parent / "conf"
 JOB_SETTINGS = {"preprocess": "PreprocessJob", "train": "TrainJob", "evaluate": "EvaluateJob", "score": "ScoreJob"}

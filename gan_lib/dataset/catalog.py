@@ -19,8 +19,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gan_lib import storage
-from gan_lib.dataset import format as layout
+from gan_lib.core import storage
+from gan_lib.dataset import manifest as layout
 from gan_lib.dataset.schema import DatasetError, Field, Schema
 
 _FOOTERS_AT_ONCE = 16

@@ -1,6 +1,6 @@
 """What a field of a dataset is, and the fields that Parquet stores as they are: single values and lists of numbers.
 
-Arrays, stored as bytes, are :mod:`gan_lib.dataset.array_fields`; pictures :mod:`gan_lib.dataset.picture_fields`.
+Arrays, stored as bytes, are :mod:`gan_lib.dataset.array_fields`; pictures :mod:`gan_lib.dataset.image_fields`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from gan_lib.errors import UserError
+from gan_lib.core.errors import UserError
 
 Shape = tuple[int | None, ...]
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from gan_lib.dataset.array_fields import ArrayField, BinaryField, CompressedArrayField
 from gan_lib.dataset.fields import DatasetError, DecodeError, Field, ListField, ScalarField, Shape
-from gan_lib.dataset.picture_fields import JpegField, OtherPictureField, PictureField, PngField
+from gan_lib.dataset.image_fields import JpegField, OtherPictureField, PictureField, PngField
 
 __all__ = [
     "ArrayField",

@@ -10,7 +10,7 @@ import importlib
 import pkgutil
 from types import ModuleType
 
-from gan_lib.errors import UserError
+from gan_lib.core.errors import UserError
 
 
 def names() -> list[str]:

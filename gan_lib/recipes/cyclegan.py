@@ -11,13 +11,13 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from gan_lib import config, losses
-from gan_lib.dataset import augment
+from gan_lib import augment, losses
+from gan_lib.core import config
+from gan_lib.export.artifact import Architecture, Translator
 from gan_lib.nets.cyclegan import PatchGAN, ResnetGenerator
 from gan_lib.nets.image_pool import ImagePool
-from gan_lib.phase import Batch, Clock, Logs, Phase, Recipe
 from gan_lib.recipes.dcgan import coloured, resized
-from gan_lib.translator import Architecture, Translator
+from gan_lib.recipes.protocol import Batch, Clock, Logs, Phase, Recipe
 
 GENERATORS = ("a_to_b", "b_to_a")
 DISCRIMINATORS = ("judge_a", "judge_b")

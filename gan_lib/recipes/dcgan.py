@@ -10,11 +10,11 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from gan_lib import config, losses
-from gan_lib.dataset import augment
-from gan_lib.errors import UserError
+from gan_lib import augment, losses
+from gan_lib.core import config
+from gan_lib.core.errors import UserError
 from gan_lib.nets.dcgan import DCGANDiscriminator, DCGANGenerator
-from gan_lib.phase import Batch, Clock, Logs, Phase, Recipe
+from gan_lib.recipes.protocol import Batch, Clock, Logs, Phase, Recipe
 
 # Which of a sample's random numbers: beyond those that augmentation uses.
 _LATENT = 100

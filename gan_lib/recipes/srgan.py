@@ -16,12 +16,13 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from gan_lib import losses, storage
-from gan_lib.errors import UserError
+from gan_lib import losses
+from gan_lib.core import storage
+from gan_lib.core.errors import UserError
 from gan_lib.nets.patch_discriminator import PatchDiscriminator
 from gan_lib.nets.vgg import VGGFeatures
-from gan_lib.phase import Batch, Clock, Logs, Phase, Recipe
 from gan_lib.recipes import srresnet
+from gan_lib.recipes.protocol import Batch, Clock, Logs, Phase, Recipe
 
 
 class Settings(srresnet.Settings):

@@ -9,11 +9,11 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from gan_lib import config, losses
-from gan_lib.dataset import augment
+from gan_lib import augment, losses
+from gan_lib.core import config
+from gan_lib.export.artifact import Architecture, Translator, receptive_halo
 from gan_lib.nets.srresnet import SRResNet, enlarge_bicubic
-from gan_lib.phase import Batch, Clock, Logs, Phase, Recipe
-from gan_lib.translator import Architecture, Translator, receptive_halo
+from gan_lib.recipes.protocol import Batch, Clock, Logs, Phase, Recipe
 
 # BT.601 luma from RGB in [-1, 1], in grey levels: what the super-resolution papers measure on.
 _LUMA = torch.tensor([65.481, 128.553, 24.966]) / 2

@@ -9,12 +9,11 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from gan_lib import losses
-from gan_lib.dataset import augment
+from gan_lib import augment, losses
 from gan_lib.nets.critic import Critic
 from gan_lib.nets.dcgan import DCGANGenerator
-from gan_lib.phase import Batch, Clock, Logs, Phase, Recipe
 from gan_lib.recipes import dcgan
+from gan_lib.recipes.protocol import Batch, Clock, Logs, Phase, Recipe
 
 _SHARE = 101  # which of a sample's random numbers; dcgan takes the one before
 

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 from pyspark.errors import AnalysisException
 from pyspark.sql import functions as F
 
-from gan_lib import storage
-from gan_lib.corpus.sources.listing import require_folder
-from gan_lib.errors import TooManyRejects, UserError
-from gan_lib.progress import progress
+from gan_lib.core import storage
+from gan_lib.core.errors import TooManyRejects, UserError
+from gan_lib.core.progress_bar import progress
+from gan_lib.preprocessing.sources.listing import require_folder
 from gan_lib.scoring.files import File, deal, list_files, name_outputs, require_apart
 from gan_lib.scoring.model import Model
 from gan_lib.scoring.results import SPARK_SCHEMA, WATCH, Summary, Tables

@@ -7,10 +7,10 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from gan_lib import storage
-from gan_lib.corpus.sources.listing import Branch, Entry, files_of
-from gan_lib.errors import UserError
-from gan_lib.scoring.encoding import SUFFIX
+from gan_lib.core import storage
+from gan_lib.core.errors import UserError
+from gan_lib.preprocessing.sources.listing import Branch, Entry, files_of
+from gan_lib.scoring.encoding.encoders import SUFFIX
 from gan_lib.scoring.settings import OutputSettings
 
 if TYPE_CHECKING:

@@ -18,9 +18,9 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from gan_lib import storage
-from gan_lib.corpus.sources.listing import require_folder
-from gan_lib.errors import DecisionNeeded, UserError
+from gan_lib.core import storage
+from gan_lib.core.errors import DecisionNeeded, UserError
+from gan_lib.preprocessing.sources.listing import require_folder
 from gan_lib.scoring.batch import counted, make_task, score_files
 from gan_lib.scoring.files import File, list_files, name_outputs, require_apart
 from gan_lib.scoring.model import Model

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from gan_lib import tracking
-from gan_lib.errors import UserError
-from gan_lib.scoring.generator import Generator
+from gan_lib.core.errors import UserError
+from gan_lib.export.artifact import DESCRIPTION, WEIGHTS, Translator
+from gan_lib.scoring.predictor import Generator
 from gan_lib.scoring.settings import TilingSettings
 from gan_lib.tracking import TrackingSettings
-from gan_lib.translator import DESCRIPTION, WEIGHTS, Translator
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -19,11 +19,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gan_lib.errors import UserError
-from gan_lib.pictures import Limits, PictureRejected, decode, size_of
-from gan_lib.scoring.canvas import BlendingCanvas, Canvas, DiskCanvas, MemoryCanvas
-from gan_lib.scoring.generator import Generator, OutOfMemory
-from gan_lib.scoring.tiling import Window, plan, split, whole
+from gan_lib.core.errors import UserError
+from gan_lib.core.images import Limits, PictureRejected, decode, size_of
+from gan_lib.scoring.predictor import Generator, OutOfMemory
+from gan_lib.scoring.tiling.canvas import BlendingCanvas, Canvas, DiskCanvas, MemoryCanvas
+from gan_lib.scoring.tiling.tiles import Window, plan, split, whole
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

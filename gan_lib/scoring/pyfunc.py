@@ -14,12 +14,12 @@ from typing import Any
 import pandas as pd
 import torch
 
-from gan_lib.pictures import Limits
-from gan_lib.scoring import encoding
-from gan_lib.scoring.generator import Generator
+from gan_lib.core.images import Limits
+from gan_lib.export.artifact import Translator
+from gan_lib.scoring.encoding import encoders as encoding
 from gan_lib.scoring.pipeline import Picture, Pipeline
+from gan_lib.scoring.predictor import Generator
 from gan_lib.scoring.settings import OutputSettings, TilingSettings
-from gan_lib.translator import Translator
 
 
 class PictureModel:

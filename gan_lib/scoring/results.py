@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gan_lib import storage
+from gan_lib.core import storage
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

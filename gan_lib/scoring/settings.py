@@ -8,8 +8,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from gan_lib.config import Settings
-from gan_lib.pictures import PILLOW_BOMB_LIMIT, Limits
+from gan_lib.core.config import Settings
+from gan_lib.core.images import PILLOW_BOMB_LIMIT, Limits
 
 
 class TilingSettings(Settings):

@@ -16,15 +16,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from gan_lib import storage
-from gan_lib.pictures import Limits, PictureRejected
-from gan_lib.scoring import encoding
-from gan_lib.scoring import stamp as stamps
+from gan_lib.cluster.session import forget_zip_importers
+from gan_lib.core import storage
+from gan_lib.core.images import Limits, PictureRejected
+from gan_lib.scoring.encoding import encoders as encoding
+from gan_lib.scoring.encoding import provenance as stamps
 from gan_lib.scoring.model import Model, generator_in_worker
 from gan_lib.scoring.pipeline import Picture, Pipeline
 from gan_lib.scoring.results import KEPT, REJECTED, SCHEMA, SCORED, Tables
 from gan_lib.scoring.settings import OutputSettings, TilingSettings
-from gan_lib.session import forget_zip_importers
 
 _ROWS_A_BATCH = 256
 _BYTES_A_BATCH = 32 * 2**20

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from gan_lib.pictures import Limits
-from gan_lib.scoring import encoding
+from gan_lib.cluster.session import forget_zip_importers
+from gan_lib.core.images import Limits
+from gan_lib.scoring.encoding import encoders as encoding
 from gan_lib.scoring.model import Model, fetch, generator_in_worker
 from gan_lib.scoring.pipeline import Picture, Pipeline
 from gan_lib.scoring.settings import OutputSettings, TilingSettings
-from gan_lib.session import forget_zip_importers
 from gan_lib.tracking import TrackingSettings
 
 if TYPE_CHECKING:

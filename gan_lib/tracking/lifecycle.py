@@ -7,8 +7,8 @@ import logging
 import time
 from typing import Any
 
-from gan_lib import storage
-from gan_lib.tracking.origin import code_version
+from gan_lib.core import storage
+from gan_lib.tracking.code_version import code_version
 from gan_lib.tracking.settings import TrackingSettings
 from gan_lib.tracking.store import Store, TrackingError
 

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from gan_lib import storage
+from gan_lib.core import storage
 from gan_lib.tracking.lifecycle import end_run, open_pipeline, open_run
 from gan_lib.tracking.settings import TrackingSettings
 from gan_lib.tracking.spool import Entry, Refused, Spool

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from gan_lib.config import Settings
+from gan_lib.core.config import Settings
 
 
 class TrackingSettings(Settings):

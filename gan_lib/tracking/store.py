@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from gan_lib.errors import UserError
+from gan_lib.core.errors import UserError
 from gan_lib.tracking.settings import TrackingSettings
 
 if TYPE_CHECKING:

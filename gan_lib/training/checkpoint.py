@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from gan_lib import storage
-from gan_lib.errors import UserError
+from gan_lib.core import storage
+from gan_lib.core.errors import UserError
 
 BEST = "best.pt"
 _NAME = re.compile(r"images-(\d{12})\.pt")

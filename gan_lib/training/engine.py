@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gan_lib.errors import UserError
-from gan_lib.phase import Batch, Clock, Phase, Recipe
-from gan_lib.training.averaging import Averages
-from gan_lib.training.batch_norm import synchronise_batch_norm
+from gan_lib.core.errors import UserError
+from gan_lib.core.random import seed_torch
+from gan_lib.recipes.protocol import Batch, Clock, Phase, Recipe
+from gan_lib.training.distributed.group import Group
+from gan_lib.training.distributed.sync_batch_norm import synchronise_batch_norm
+from gan_lib.training.ema import Averages
 from gan_lib.training.gradients import FlatGradient, tame
-from gan_lib.training.group import Group
 from gan_lib.training.meter import Meter
-from gan_lib.training.seeds import seed_torch
 from gan_lib.training.settings import TrainingSettings
 
 

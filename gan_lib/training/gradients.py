@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from gan_lib.training.group import Group
+from gan_lib.training.distributed.group import Group
 
 BUCKET_BYTES = 25 * 2**20
 """Large enough that bandwidth counts and not latency; what DistributedDataParallel takes too.

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from gan_lib.training.group import Group
+from gan_lib.training.distributed.group import Group
 
 
 class TrainingDiverged(RuntimeError):

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from gan_lib.config import Settings
+from gan_lib.core.config import Settings
 
 
 class Constant(Settings):

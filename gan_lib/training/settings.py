@@ -7,9 +7,10 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from gan_lib import config, recipes
-from gan_lib.config import Settings
-from gan_lib.phase import Recipe
+from gan_lib import recipes
+from gan_lib.core import config
+from gan_lib.core.config import Settings
+from gan_lib.recipes.protocol import Recipe
 from gan_lib.training.launch.settings import LaunchSettings
 from gan_lib.training.schedules import Constant, Schedule
 

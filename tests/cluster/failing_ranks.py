@@ -7,7 +7,7 @@ import sys
 
 import behaviours
 
-from gan_lib.session import spark_session
+from gan_lib.cluster.session import spark_session
 from gan_lib.training.launch import LaunchSettings, RanksFailed, launch
 
 TWO = LaunchSettings(processes=2, local=False, restarts=1)

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from gan_lib.pictures import decode
-from gan_lib.translator import Translator
+from gan_lib.core.images import decode
+from gan_lib.export.artifact import Translator
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 

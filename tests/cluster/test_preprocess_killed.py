@@ -11,12 +11,12 @@ from pathlib import Path
 
 import psutil
 import pytest
-
-from gan_lib.corpus.preprocess import Published, preprocess
-from gan_lib.corpus.settings import PreprocessSettings
-from gan_lib.dataset.format import Manifest, published_versions, version_url
 from tests.corpus.conftest import file_of, fill, picture
 from tests.corpus.test_killed_preprocessing import SCRIPT, assert_same_content, settings_for
+
+from gan_lib.dataset.manifest import Manifest, published_versions, version_url
+from gan_lib.preprocessing.preprocess import Published, preprocess
+from gan_lib.preprocessing.settings import PreprocessSettings
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 

@@ -14,8 +14,7 @@ import pytest
 from written import crops, write_dataset
 
 from gan_lib.dataset import unischema
-from gan_lib.dataset.format import COMMON_METADATA
-from gan_lib.dataset.loader import Loader
+from gan_lib.dataset.manifest import COMMON_METADATA
 from gan_lib.dataset.schema import (
     ArrayField,
     CompressedArrayField,
@@ -29,6 +28,7 @@ from gan_lib.dataset.schema import (
     ScalarField,
     Schema,
 )
+from gan_lib.loading.loader import Loader
 
 SCALARS = {
     "bool": True,

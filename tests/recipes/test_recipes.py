@@ -9,12 +9,12 @@ from PIL import Image
 from skimage import data
 
 from gan_lib import recipes
-from gan_lib.errors import UserError
+from gan_lib.core.errors import UserError
 from gan_lib.metrics.fidelity import psnr
 from gan_lib.nets.srresnet import enlarge_bicubic
 from gan_lib.nets.vgg import VGGFeatures
-from gan_lib.phase import Clock
 from gan_lib.recipes import cyclegan, dcgan, srgan, srresnet, wgan_gp
+from gan_lib.recipes.protocol import Clock
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from gan_lib import tracking
+from gan_lib.export.artifact import Architecture, Translator, receptive_halo
 from gan_lib.nets.srresnet import SRResNet
 from gan_lib.tracking import TrackingSettings
-from gan_lib.translator import Architecture, Translator, receptive_halo
 
 TRUSTED = ("gan_lib.nets", __name__)
 REGISTERED = "small_enlarger"

@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scoring_nets import GLOBAL
 
-from gan_lib.pictures import Limits, Pixels
-from gan_lib.scoring.canvas import BlendingCanvas
-from gan_lib.scoring.generator import Generator
+from gan_lib.core.images import Limits, Pixels
+from gan_lib.export.artifact import Translator
 from gan_lib.scoring.pipeline import Picture, Pipeline
+from gan_lib.scoring.predictor import Generator
 from gan_lib.scoring.settings import TilingSettings
-from gan_lib.scoring.tiling import Window, plan
-from gan_lib.translator import Translator
+from gan_lib.scoring.tiling.canvas import BlendingCanvas
+from gan_lib.scoring.tiling.tiles import Window, plan
 
 Cut = tuple[int, int, int, list[Window]]  # height, width, scale, overlapping windows
 

@@ -11,11 +11,12 @@ import pytest
 import pyvips
 from bad_pictures import photo
 
-from gan_lib.pictures import decode
-from gan_lib.scoring import encoding, stamp
-from gan_lib.scoring.canvas import DiskCanvas, MemoryCanvas
+from gan_lib.core.images import decode
+from gan_lib.scoring.encoding import encoders as encoding
+from gan_lib.scoring.encoding import provenance as stamp
 from gan_lib.scoring.settings import OutputSettings
-from gan_lib.scoring.tiling import whole
+from gan_lib.scoring.tiling.canvas import DiskCanvas, MemoryCanvas
+from gan_lib.scoring.tiling.tiles import whole
 
 LINEAGE = {"model": "m", "version": "7"}
 

@@ -12,11 +12,11 @@ import torch
 from bad_pictures import bad_contents, encoded, photo
 from scoring_nets import enlarger
 
-from gan_lib import config
-from gan_lib.errors import TooManyRejects, UserError
-from gan_lib.pictures import decode
-from gan_lib.scoring import stamp
+from gan_lib.core import config
+from gan_lib.core.errors import TooManyRejects, UserError
+from gan_lib.core.images import decode
 from gan_lib.scoring.batch import require_few_rejects, score
+from gan_lib.scoring.encoding import provenance as stamp
 from gan_lib.scoring.files import File, deal, name_outputs
 from gan_lib.scoring.model import Model
 from gan_lib.scoring.results import Summary, Tables

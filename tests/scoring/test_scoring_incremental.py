@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from bad_pictures import encoded, photo
 
-from gan_lib import config
-from gan_lib.errors import DecisionNeeded, UserError
+from gan_lib.core import config
+from gan_lib.core.errors import DecisionNeeded, UserError
 from gan_lib.scoring.batch import score
 from gan_lib.scoring.incremental import LOCK, score_new
 from gan_lib.scoring.model import Model

@@ -12,8 +12,8 @@ from mlflow import MlflowClient
 from score_process import configuration, finish, start
 from scoring_nets import REGISTERED, URI, register_enlarger
 
-from gan_lib.errors import run_job
-from gan_lib.scoring import stamp
+from gan_lib.core.errors import run_job
+from gan_lib.scoring.encoding import provenance as stamp
 from gan_lib.scoring.results import REJECTED, Tables
 from gan_lib.tracking import TrackingSettings
 from jobs.score import main

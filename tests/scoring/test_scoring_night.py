@@ -17,8 +17,8 @@ from bad_pictures import encoded, photo
 from score_process import configuration, finish, kill_when, start
 from scoring_nets import REGISTERED, URI, enlarger
 
-from gan_lib.pictures import decode
-from gan_lib.scoring import stamp
+from gan_lib.core.images import decode
+from gan_lib.scoring.encoding import provenance as stamp
 from gan_lib.scoring.results import REJECTED, Tables
 from gan_lib.tracking import TrackingSettings
 from jobs.score import main

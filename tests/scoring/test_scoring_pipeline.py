@@ -14,12 +14,12 @@ from PIL import Image
 from scoring_nets import EXACT, enlarger, whole_picture_net
 from torch import Tensor, nn
 
-from gan_lib.pictures import Limits, decode
-from gan_lib.scoring.encoding import encode_png
-from gan_lib.scoring.generator import Generator, OutOfMemory
+from gan_lib.core.images import Limits, decode
+from gan_lib.export.artifact import Translator
+from gan_lib.scoring.encoding.encoders import encode_png
 from gan_lib.scoring.pipeline import READ_AHEAD, Picture, Pipeline
+from gan_lib.scoring.predictor import Generator, OutOfMemory
 from gan_lib.scoring.settings import TilingSettings
-from gan_lib.translator import Translator
 
 CPU = torch.device("cpu")
 

@@ -26,7 +26,7 @@ import torch
 from bad_pictures import encoded, photo
 from scoring_nets import URI, enlarger
 
-from gan_lib.pictures import decode
+from gan_lib.core.images import decode
 from gan_lib.scoring.udf import generator_udf
 from gan_lib.tracking import TrackingSettings
 

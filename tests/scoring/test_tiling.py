@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scoring_nets import EXACT
 
-from gan_lib.errors import UserError
-from gan_lib.scoring.tiling import Window, plan, split, whole
-from gan_lib.translator import Translator
+from gan_lib.core.errors import UserError
+from gan_lib.export.artifact import Translator
+from gan_lib.scoring.tiling.tiles import Window, plan, split, whole
 
 Cut = tuple[int, int, int, int, int]  # height, width, area, halo, multiple
 sizes = st.integers(1, 300)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gan_lib import tracking
-from gan_lib.errors import UserError
+from gan_lib.core.errors import UserError
 
 
 @pytest.fixture(scope="module")

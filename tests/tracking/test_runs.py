@@ -15,7 +15,7 @@ from PIL import Image
 
 import gan_lib
 from gan_lib import tracking
-from gan_lib.errors import UserError
+from gan_lib.core.errors import UserError
 
 
 @pytest.fixture(scope="module")

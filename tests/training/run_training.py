@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from gan_lib.training.report import SilentTracker
+from gan_lib.training.loop import train
 from gan_lib.training.settings import TrainSettings
-from gan_lib.training.trainer import train
+from gan_lib.training.tracker import SilentTracker
 
 
 def main(settings_file: str, rank: str = "0", world_size: str = "1", meeting: str = "") -> None:

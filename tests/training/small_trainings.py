@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import skimage
 
-from gan_lib import config
-from gan_lib.dataset.format import write_common_metadata
+from gan_lib.core import config
+from gan_lib.dataset.manifest import write_common_metadata
 from gan_lib.dataset.schema import PngField, ScalarField, Schema
 from gan_lib.training.settings import TrainSettings
 

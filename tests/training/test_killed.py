@@ -17,9 +17,9 @@ import torch
 from small_trainings import settings_of
 
 from gan_lib.training.checkpoint import Checkpoints, read
-from gan_lib.training.report import SilentTracker
+from gan_lib.training.loop import train
 from gan_lib.training.settings import TrainSettings
-from gan_lib.training.trainer import train
+from gan_lib.training.tracker import SilentTracker
 
 IMAGES = 168
 EVERY = 24  # does not divide an epoch of 48: the feed's place matters

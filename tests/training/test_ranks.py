@@ -13,9 +13,9 @@ import torch
 from small_trainings import settings_of
 
 from gan_lib.training.checkpoint import read
-from gan_lib.training.report import SilentTracker
+from gan_lib.training.loop import train
 from gan_lib.training.settings import TrainSettings
-from gan_lib.training.trainer import train
+from gan_lib.training.tracker import SilentTracker
 
 LAST = "images-000000000032.pt"
 

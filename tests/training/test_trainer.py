@@ -10,11 +10,11 @@ import torch
 from small_trainings import RECIPES, settings_of
 
 from gan_lib import recipes
-from gan_lib.errors import UserError
+from gan_lib.core.errors import UserError
+from gan_lib.export.artifact import Translator
 from gan_lib.training.checkpoint import Checkpoints, averaged_weights, read
+from gan_lib.training.loop import train
 from gan_lib.training.meter import TrainingDiverged
-from gan_lib.training.trainer import train
-from gan_lib.translator import Translator
 
 CPU = torch.device("cpu")
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from gan_lib import config, recipes
-from gan_lib.config import ConfigError, Settings
-from gan_lib.errors import UserError
+from gan_lib import recipes
+from gan_lib.core import config
+from gan_lib.core.config import ConfigError, Settings
+from gan_lib.core.errors import UserError
 from gan_lib.training.settings import TrainSettings
 
 CONFS = sorted((Path(__file__).parents[2] / "conf" / "train").glob("*.yaml"))

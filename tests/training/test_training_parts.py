@@ -10,20 +10,20 @@ import pytest
 import torch
 from torch import nn
 
-from gan_lib.errors import UserError
-from gan_lib.phase import Clock, Phase
-from gan_lib.training.averaging import Averages
-from gan_lib.training.budget import TimeBudget
+from gan_lib.core.errors import UserError
+from gan_lib.core.random import derive_seed, seed_torch
+from gan_lib.recipes.protocol import Clock, Phase
 from gan_lib.training.checkpoint import Checkpoints, averaged_weights, read
-from gan_lib.training.feed import PairedFeed, TensorFeed
+from gan_lib.training.data_source import PairedFeed, TensorFeed
+from gan_lib.training.distributed.group import Group
+from gan_lib.training.early_stopping import Judge
+from gan_lib.training.ema import Averages
 from gan_lib.training.gradients import FlatGradient, tame
-from gan_lib.training.group import Group
-from gan_lib.training.judge import Judge
 from gan_lib.training.meter import Meter, TrainingDiverged
-from gan_lib.training.report import picture_grid
 from gan_lib.training.schedules import Constant, Cosine, Halving, Linear
-from gan_lib.training.seeds import derive_seed, seed_torch
 from gan_lib.training.settings import CheckpointSettings
+from gan_lib.training.time_budget import TimeBudget
+from gan_lib.training.tracker import picture_grid
 
 
 def one_weight(value: float) -> nn.ModuleDict:

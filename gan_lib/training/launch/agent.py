@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import psutil
 
-from gan_lib.training.launch.parent import on_parent_death
+from gan_lib.training.launch.parent_watch import on_parent_death
 from gan_lib.training.launch.reports import FOLDER_VARIABLE, Reports
 
 _SECONDS_TO_STOP = 5.0
@@ -42,7 +42,7 @@ def _torchrun(arguments: Sequence[str], reports: Reports) -> int:
 
     options = torchrun.parse_args(["--tee=3", *arguments])
     options.training_script_args = [options.training_script, *options.training_script_args]
-    options.training_script = "gan_lib.training.launch.rank"
+    options.training_script = "gan_lib.training.launch.rank_process"
     options.module = True
     try:
         torchrun.run(options)

@@ -8,7 +8,7 @@ from typing import Any
 
 from pyspark.ml.torch.distributor import TorchDistributor
 
-from gan_lib.training.launch.rank import Reporting
+from gan_lib.training.launch.rank_process import Reporting
 from gan_lib.training.launch.reports import Reports
 from gan_lib.training.launch.settings import LaunchSettings
 

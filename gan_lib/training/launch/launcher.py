@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gan_lib import storage
-from gan_lib.errors import UserError
+from gan_lib.core import storage
+from gan_lib.core.errors import UserError
 from gan_lib.training.launch.reports import Report, Reports
 from gan_lib.training.launch.requirements import require
 from gan_lib.training.launch.settings import LaunchSettings

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from gan_lib import storage
+from gan_lib.core import storage
 
 State = Literal["started", "returned", "raised", "exited", "killed", "cut off"]
 """``cut off``: the connection to another rank broke. ``started``, and nothing after it: lost without a word."""

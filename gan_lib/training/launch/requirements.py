@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from gan_lib.errors import UserError
+from gan_lib.core.errors import UserError
 from gan_lib.training.launch.settings import LaunchSettings
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from gan_lib.config import Settings
+from gan_lib.core.config import Settings
 
 
 class LaunchSettings(Settings):

@@ -1,0 +1,99 @@
+"""The account of every sample: what became of it and why. Nothing that was listed is missing here.
+
+Accounts are Parquet, one file a task while a run works, one file a run in the published version. Later runs find in
+them what has been read already.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gan_lib.core import storage
+
+WRITTEN, REJECTED, DUPLICATE = "written", "rejected", "duplicate"
+FOLDER = "accounts"
+
+ARROW_SCHEMA = pa.schema(
+    [
+        ("item", pa.int64()),
+        ("name", pa.string()),
+        ("fingerprint", pa.int64()),
+        ("status", pa.string()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+        ("content", pa.binary(16)),
+        ("looks", pa.binary()),
+        ("height", pa.int32()),
+        ("width", pa.int32()),
+        ("split", pa.string()),
+        ("patches", pa.int32()),
+        ("sums", pa.list_(pa.int64())),
+    ]
+)
+
+
+@dataclass
+class Account:
+    """What became of one sample."""
+
+    item: int
+    """task number * 2**32 + place in the task"""
+    name: str
+    fingerprint: int
+    """of the listing: name, lengths, stamp"""
+    status: str = WRITTEN
+    reason: str = ""
+    """slug to count rejects by; of a duplicate the name of the sample that stays"""
+    detail: str = ""
+    content: bytes | None = None
+    """hash of the bytes, where they could be read"""
+    looks: bytes | None = None
+    """perceptual hashes of the last picture, where near duplicates are sought"""
+    height: int = 0
+    width: int = 0
+    split: str = ""
+    patches: int = 0
+    sums: list[int] = field(default_factory=list)
+    """over every fourth pixel of the last picture's patches: 3 sums of levels, 3 of their squares, number of pixels"""
+
+
+_NAMES = [f.name for f in fields(Account)]
+
+
+def write(url: str, accounts: Sequence[Account], facts: dict[str, Any]) -> None:
+    """Write a task's accounts, with ``facts`` (JSON) beside them, atomically."""
+    columns = {name: [getattr(account, name) for account in accounts] for name in _NAMES}
+    metadata = {b"facts": json.dumps(facts).encode()}
+    table = pa.table(columns, schema=ARROW_SCHEMA.with_metadata(metadata))
+    write_table(url, table)
+
+
+def write_table(url: str, table: pa.Table) -> None:
+    """Write a table as Parquet, atomically."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    storage.write_atomic(url, sink.getvalue())
+
+
+def read(url: str, columns: list[str] | None = None) -> pa.Table:
+    """Accounts from one file; the schema's metadata holds the facts."""
+    return pq.read_table(io.BytesIO(storage.read_bytes(url)), columns=columns)
+
+
+def facts_of(url: str) -> dict[str, Any]:
+    """The facts that :func:`write` was given."""
+    return json.loads(pq.read_schema(io.BytesIO(storage.read_bytes(url))).metadata[b"facts"])
+
+
+def of_version(version_url: str) -> Iterator[str]:
+    """The files with the accounts of all samples that a version knows."""
+    folder = storage.join(version_url, FOLDER)
+    for name in storage.list_names(folder):
+        yield storage.join(folder, name)

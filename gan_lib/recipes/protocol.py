@@ -1,0 +1,106 @@
+"""What a paper is to the trainer: phases that take turns, gathered in a recipe.
+
+Ground floor, so that recipes need not import training. Nothing here knows of devices, ranks, precision or files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+if TYPE_CHECKING:
+    from gan_lib.export.artifact import Translator
+
+Batch = dict[str, Tensor]
+"""Named tensors of one batch, samples along dimension 0. All phases of a step see the same object, so an earlier phase
+may leave a (detached) result in it for a later one, such as a generated picture."""
+
+Logs = dict[str, Tensor]
+"""Named scalars, still on the device: nothing in a step waits for them."""
+
+
+@dataclass(frozen=True)
+class Clock:
+    """How far a training is when a step begins. Schedules count images: batch and world size may change."""
+
+    images: int = 0
+    step: int = 0
+
+    def after(self, images: int) -> Clock:
+        """The clock one step of ``images`` images (over all ranks) later."""
+        return Clock(self.images + images, self.step + 1)
+
+
+def always(clock: Clock) -> bool:
+    """A phase that runs in every step."""
+    return True
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One optimiser's turn within a step.
+
+    ``loss`` takes the batch and the clock and returns a scalar, the mean over the batch's samples, and what to log.
+    ``every`` > 1 is lazy regularisation: the phase runs in every n-th step with its loss scaled by n (Karras et al.
+    2020, appendix B). ``when`` decides on warm-ups and alternation and must answer alike on every rank. ``after``
+    runs once the weights have moved.
+    """
+
+    name: str
+    nets: tuple[str, ...]
+    loss: Callable[[Batch, Clock], tuple[Tensor, Logs]]
+    every: int = 1
+    when: Callable[[Clock], bool] = always
+    after: Callable[[], None] | None = None
+
+    def due(self, clock: Clock) -> bool:
+        """Whether this phase has its turn in the step that begins at ``clock``."""
+        return clock.step % self.every == 0 and self.when(clock)
+
+
+class Recipe(Protocol):
+    """What a paper defines: nets, phases, optimisers. A module under ``gan_lib.recipes`` builds one from its settings.
+
+    Recipes name this class as their base to inherit the optional hooks, which do nothing until overridden.
+    """
+
+    nets: nn.ModuleDict
+    """What learns: saved, averaged, exported."""
+    aux: nn.ModuleDict
+    """Frozen helpers, such as a classifier whose features a loss compares: never saved."""
+    memory: nn.ModuleDict
+    """Buffers remembered from step to step, such as an image pool: saved for each rank by itself, never averaged."""
+    ema: tuple[str, ...]
+    """Names of the nets whose running average is kept, and is what samples, measures and exports use."""
+
+    def phases(self) -> Iterable[Phase]:
+        """The turns of one step, in their order."""
+        ...
+
+    def optimizer(self, net: str, parameters: list[nn.Parameter]) -> Optimizer:
+        """The optimiser of the net called ``net``; asked once, shared by all phases in which that net learns."""
+        ...
+
+    def prepare(self, rows: Batch, seed: int) -> Batch:
+        """Raw rows of the dataset -> what the losses take, floats in [-1, 1].
+
+        Randomness must be a function of ``seed`` and ``rows["position"]`` alone, so that it does not depend on how many
+        ranks share the work.
+        """
+        ...
+
+    def samples(self, rows: Batch) -> Tensor | None:
+        """Pictures in [-1, 1] of (B, 1 or 3, H, W) for a person to look at."""
+        return None
+
+    def measure(self, rows: Batch) -> dict[str, Tensor]:
+        """Metrics of each held-out row, (B,) each: they choose the best checkpoint and stop a training early."""
+        return {}
+
+    def translator(self) -> Translator | None:
+        """What leaves the building, or None for a generator that needs no picture as its input."""
+        return None

@@ -1,0 +1,110 @@
+"""A typo in the configuration costs a second and a clear sentence."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gan_lib.core import config
+from gan_lib.core.errors import DecisionNeeded, TooManyRejects, UserError, run_job
+
+
+class Small(config.Settings):
+    width: int = 3
+
+
+class Square(config.Settings):
+    side: int
+
+
+class Job(config.Settings):
+    small: Small = Small()
+    shape: Small | Square = Small()
+    rate: float = 0.1
+    sizes: tuple[int, ...] = ()
+
+
+@pytest.fixture
+def conf(tmp_path: Path) -> Path:
+    path = tmp_path / "job.yaml"
+    path.write_text("small: {width: 4}\nrate: 1.5e-4\n")
+    return path
+
+
+def test_overrides_win_and_are_read_as_yaml(conf: Path):
+    settings = config.load(Job, conf, ["small.width=7", "sizes=[1, 2]"])
+    assert settings == Job(small=Small(width=7), rate=1.5e-4, sizes=(1, 2))
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("small.widht=4", r"unknown key small\.widht \(did you mean width\?\)"),
+        ("zzz=4", r"unknown key zzz \(what fits there: rate, shape, sizes, small\)"),
+        ("small.width=wide", r"small\.width = 'wide' does not fit: input should be a valid integer"),
+        ("rate", "is not of the form key=value"),
+        ("rate.x=1", "rate holds the single value"),
+        ("rate=[1", "not valid YAML"),
+    ],
+)
+def test_what_does_not_fit_is_named_with_what_would(conf: Path, override: str, sentence: str):
+    with pytest.raises(config.ConfigError, match=sentence):
+        config.load(Job, conf, [override])
+
+
+def test_a_missing_key_is_named(conf: Path):
+    class Needs(Job):
+        output: str
+
+    with pytest.raises(config.ConfigError, match=r"the key output is missing; .*--set output="):
+        config.load(Needs, conf)
+
+
+@pytest.mark.parametrize("text", ["a: [", "- 1\n- 2\n", "just words"])
+def test_a_file_that_is_no_mapping_is_refused_by_name(tmp_path: Path, text: str):
+    path = tmp_path / "broken.yaml"
+    path.write_text(text)
+    with pytest.raises(config.ConfigError, match=r"broken\.yaml"):
+        config.load(Job, path)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path):
+    with pytest.raises(config.ConfigError, match=r"no configuration file .*absent\.yaml"):
+        config.load(Job, tmp_path / "absent.yaml")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(None, 0), (UserError, 2), (TooManyRejects, 3), (DecisionNeeded, 4), (ZeroDivisionError, 1)],
+)
+def test_each_kind_of_failure_has_its_exit_code(error: type[Exception] | None, code: int, capsys):
+    def main() -> None:
+        if error:
+            raise error("what happened")
+
+    if code == 0:
+        run_job(main)
+        return
+    with pytest.raises(SystemExit) as stopped:
+        run_job(main)
+    assert stopped.value.code == code
+    assert "what happened" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("job", ["preprocess", "train", "evaluate", "score"])
+def test_a_typo_stops_a_job_before_spark_is_imported(job: str, repository: Path):
+    program = (
+        "import runpy, sys; sys.argv = ['job', '--config', sys.argv[2], '--set', 'ouptut_typo=1']\n"
+        f"try: runpy.run_path('jobs/{job}.py', run_name='__main__')\n"
+        "except SystemExit as stop: print('code', stop.code, 'spark', 'py4j' in sys.modules and"
+        " __import__('pyspark').SparkContext._active_spark_context is not None)"
+    )
+    conf = sorted((repository / "conf" / job).glob("*.yaml"))[0]
+    result = subprocess.run(
+        [sys.executable, "-c", program, "--config", str(conf)], cwd=repository, capture_output=True, text=True
+    )
+    assert "code 2 spark False" in result.stdout, result.stderr
+    assert "unknown key ouptut_typo" in result.stderr

@@ -1,0 +1,89 @@
+"""Work is shared out by bytes, completely, and without the driver seeing a name."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gan_lib.cluster.parallelize import spread
+from gan_lib.preprocessing.planning import Grain, Plan, plan_corpus, share_out
+from gan_lib.preprocessing.publishing.merging import plan_files
+from gan_lib.preprocessing.samples import COLUMNS, Item, Part, from_batch, in_batches, to_batch
+from gan_lib.preprocessing.sources.listing import branches, files_of, shares
+
+MEBIBYTE = 2**20
+
+
+@given(costs=st.lists(st.integers(0, 90 * MEBIBYTE), max_size=300))
+def test_tasks_hold_every_grain_once_and_only_a_giant_exceeds_the_bound(costs):
+    grains = [Grain("listing", n, 1, cost) for n, cost in enumerate(costs)]
+    tasks = share_out(grains, 64 * MEBIBYTE)
+    assert sorted((g for task in tasks for g in task), key=lambda g: g.row_group) == grains
+    for task in tasks:
+        assert len(task) == 1 or sum(grain.cost for grain in task) <= 64 * MEBIBYTE
+    totals = [sum(grain.cost for grain in task) for task in tasks]
+    assert totals == sorted(totals, reverse=True)
+
+
+def test_one_giant_picture_gets_a_task_of_its_own_and_the_rest_is_even(spark, tmp_path):
+    def work(first):
+        sizes = [50 * 2**20 if first + n == 3 else 30_000 for n in range(1000)]
+        return in_batches(Item(f"{first + n:06d}", (Part("x", 0, size),)) for n, size in enumerate(sizes))
+
+    frame = spread(spark, [0, 1000, 2000], work, COLUMNS)
+    plan = plan_corpus(frame, str(tmp_path), (), 64 * MEBIBYTE)
+    assert plan.items == 3000
+    names = [item.name for task in plan.tasks for grain in task for item in grain.read()]
+    assert sorted(names) == [f"{n:06d}" for n in range(3000)]
+    assert sum(grain.items for grain in plan.tasks[0]) < 200
+    others = [sum(grain.cost for grain in task) for task in plan.tasks[1:-3]]
+    assert max(others) < 1.5 * min(others)
+
+
+def test_a_plan_comes_back_from_its_file(tmp_path):
+    plan = Plan(((Grain("a", 0, 3, 5), Grain("b", 1, 2, 4)), (Grain("c", 0, 1, 1),)), fingerprint=2**63, known=4)
+    plan.save(str(tmp_path / "plan.json"))
+    assert Plan.load(str(tmp_path / "plan.json")) == plan
+
+
+def test_items_survive_arrow():
+    items = [Item("ä", (Part("u", 1, 2), Part("v")), '{"label": 1}', "s"), Item("b", (), problem="bad: it is")]
+    assert list(from_batch(to_batch(items))) == items
+
+
+def test_a_changed_file_has_another_fingerprint():
+    item = Item("a", (Part("u", 0, 5),), stamp="1")
+    others = [
+        Item("b", item.parts, stamp="1"),
+        Item("a", (Part("u", 0, 6),), stamp="1"),
+        Item("a", item.parts, stamp="2"),
+    ]
+    assert len({item.fingerprint, *(other.fingerprint for other in others)}) == 4
+    assert Item("a", (Part("elsewhere", 0, 5),), stamp="1").fingerprint == item.fingerprint
+
+
+@given(size=st.integers(0, 10**12), bits=st.integers(0, 12))
+def test_files_share_all_bins_evenly(size, bits):
+    outputs = plan_files("train", size, 128 * MEBIBYTE, bits, 1)
+    edges = [output.first_bin for output in outputs] + [outputs[-1].end_bin]
+    assert edges[0] == 0 and edges[-1] == 1 << bits
+    assert len({output.end_bin - output.first_bin for output in outputs}) == 1
+    assert all(left.end_bin == right.first_bin for left, right in pairwise(outputs))
+
+
+@pytest.mark.parametrize("depth, fan", [(0, 1), (1, 5), (3, 9)])
+def test_branches_of_a_tree_hold_every_file_once(tmp_path: Path, depth, fan):
+    folders = [tmp_path]
+    for _ in range(depth):
+        folders = [folder / str(n) for folder in folders for n in range(fan)]
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+        for number in range(2):
+            (folder / f"{number}.jpg").write_bytes(b"x")
+    found = [entry.path for share in shares(str(tmp_path)) for branch in share for entry in files_of(branch)]
+    assert sorted(found) == sorted(str(path) for path in tmp_path.glob("**/*.jpg"))
+    assert len(branches(str(tmp_path))) <= 600

@@ -1,0 +1,140 @@
+"""Augmentation against closed forms: each result is a known rearrangement, chosen by seed and position alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+from written import crops
+
+from gan_lib import augment
+
+RANDOM = {
+    "flip": lambda pictures, seed, position: augment.random_flip(pictures, seed, position),
+    "turn": lambda pictures, seed, position: augment.random_turn(pictures, seed, position),
+    "crop": lambda pictures, seed, position: augment.random_crop(pictures, 5, seed, position),
+}
+
+
+def numbered(count: int, side: int = 8) -> Tensor:
+    """(count, 2, side, side): each pixel holds its row and its column, and so tells where it was moved from."""
+    row, column = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    return torch.stack([row, column]).to(torch.uint8).expand(count, -1, -1, -1).contiguous()
+
+
+def positions(count: int) -> Tensor:
+    return torch.arange(count) * 7 + 3
+
+
+@pytest.mark.parametrize("change", RANDOM.values(), ids=RANDOM)
+def test_a_sample_is_changed_alike_in_whatever_batch_it_comes(change: Callable[[Tensor, int, Tensor], Tensor]):
+    pictures = torch.randint(0, 256, (64, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    whole = change(pictures, 5, positions(64))
+    mixed = torch.randperm(64, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(change(pictures[mixed], 5, positions(64)[mixed]), whole[mixed])
+    assert torch.equal(torch.cat([change(pictures[n::4], 5, positions(64)[n::4]) for n in range(4)])[0], whole[0])
+    channels_last = pictures.to(memory_format=torch.channels_last)
+    assert torch.equal(change(channels_last, 5, positions(64)), whole)
+
+
+@pytest.mark.parametrize("change", RANDOM.values(), ids=RANDOM)
+def test_another_seed_changes_other_samples(change: Callable[[Tensor, int, Tensor], Tensor]):
+    pictures = numbered(64)
+    assert not torch.equal(change(pictures, 5, positions(64)), change(pictures, 6, positions(64)))
+
+
+@pytest.mark.parametrize("change", RANDOM.values(), ids=RANDOM)
+def test_the_input_stays_as_it_was(change: Callable[[Tensor, int, Tensor], Tensor]):
+    pictures = numbered(16)
+    change(pictures, 5, positions(16))
+    assert torch.equal(pictures, numbered(16))
+
+
+def test_half_of_the_pictures_are_mirrored_and_the_others_untouched():
+    pictures = numbered(20_000)
+    flipped = augment.random_flip(pictures, 1, positions(20_000))
+    mirrored = (flipped == pictures.flip(-1)).flatten(1).all(1)
+    untouched = (flipped == pictures).flatten(1).all(1)
+    assert (mirrored ^ untouched).all()
+    assert abs(mirrored.float().mean().item() - 0.5) < 4 * 0.5 / 20_000**0.5  # four standard deviations
+
+
+def test_each_of_the_four_turns_comes_equally_often_and_no_other():
+    pictures = numbered(20_000)
+    turned = augment.random_turn(pictures, 1, positions(20_000))
+    is_turn = [(turned == torch.rot90(pictures, -quarters, (-2, -1))).flatten(1).all(1) for quarters in range(4)]
+    assert (torch.stack(is_turn).sum(0) == 1).all()
+    expected = (0.25 * 0.75 / 20_000) ** 0.5
+    assert all(abs(turns.float().mean().item() - 0.25) < 4 * expected for turns in is_turn)
+
+
+def test_pictures_that_are_not_square_are_not_turned():
+    with pytest.raises(ValueError, match="square"):
+        augment.random_turn(torch.zeros(1, 3, 4, 6), 0, torch.zeros(1, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("multiple", [1, 2])
+def test_every_place_of_a_crop_comes_equally_often_and_it_is_cut_unchanged(multiple: int):
+    cut = augment.random_crop(numbered(20_000), 4, 1, positions(20_000), multiple)
+    corner = cut[:, :, :1, :1]
+    assert torch.equal(cut, corner + numbered(20_000, 4))
+    places = corner.flatten(1).long()
+    assert (places % multiple == 0).all()
+    per_side = 4 // multiple + 1
+    counts = torch.bincount(places[:, 0] // multiple * per_side + places[:, 1] // multiple, minlength=per_side**2)
+    assert len(counts) == per_side**2
+    expected = 20_000 / per_side**2
+    assert ((counts - expected) ** 2 / expected).sum() < 2.5 * per_side**2  # chi square, far out in its tail
+
+
+def test_a_crop_as_large_as_the_picture_is_the_picture_and_a_larger_one_is_refused():
+    assert torch.equal(augment.random_crop(numbered(3), 8, 1, positions(3)), numbered(3))
+    with pytest.raises(ValueError, match="9 pixels"):
+        augment.random_crop(numbered(3), 9, 1, positions(3))
+
+
+def test_flip_turn_and_place_of_one_sample_are_drawn_independently():
+    drawn = [augment.random_bits(1, positions(20_000), purpose) & 1 for purpose in range(4)]
+    correlation = np.corrcoef(torch.stack(drawn).numpy())
+    assert np.abs(correlation - np.eye(4)).max() < 4 / 20_000**0.5
+
+
+def test_uniform_and_normal_numbers_have_their_moments_and_depend_on_the_position_alone():
+    uniform = augment.random_uniform(3, positions(2_000), 20, 9)
+    normal = augment.random_normal(3, positions(2_000), 20, 9)
+    error = 4 / uniform.numel() ** 0.5
+    assert uniform.min() >= 0 and uniform.max() < 1
+    assert abs(uniform.mean() - 0.5) < error and abs(uniform.var() - 1 / 12) < error
+    assert abs(normal.mean()) < error and abs(normal.var() - 1) < 2 * error
+    assert abs((normal**4).mean() - 3) < 10 * error
+    assert torch.equal(augment.random_normal(3, positions(2_000)[1000:], 20, 9), normal[1000:])
+
+
+@pytest.mark.parametrize("factor", [2, 3, 4, 8])
+def test_downscaled_bytes_are_pillows(factor: int):
+    pictures = np.stack([*crops(6, 48), *(np.random.default_rng(0).integers(0, 256, (2, 48, 48, 3), dtype=np.uint8))])
+    small = augment.downscale(torch.from_numpy(pictures).permute(0, 3, 1, 2), factor).permute(0, 2, 3, 1).numpy()
+    side = 48 // factor
+    theirs = np.stack([np.asarray(Image.fromarray(p).resize((side, side), Image.Resampling.BICUBIC)) for p in pictures])
+    assert small.dtype == np.uint8
+    # Pillow's weights are rounded to 22 bits: next to a tie it may round the other way.
+    difference = np.abs(small.astype(int) - theirs)
+    assert difference.max() <= 1 and (difference > 0).mean() < 2e-3
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+def test_downscaled_floats_are_pillows_without_its_rounding(factor: int):
+    (picture,) = crops(1, 48)
+    grey = picture[..., 1].astype(np.float32)
+    theirs = np.asarray(Image.fromarray(grey).resize((48 // factor,) * 2, Image.Resampling.BICUBIC))
+    ours = augment.downscale(torch.from_numpy(grey)[None, None], factor)[0, 0].numpy()
+    assert np.abs(ours - theirs).max() < 1e-3
+
+
+def test_a_side_that_is_no_multiple_is_refused():
+    with pytest.raises(ValueError, match="10x12"):
+        augment.downscale(torch.zeros(1, 3, 10, 12), 4)
