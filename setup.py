@@ -5,7 +5,7 @@ from setuptools import find_packages, setup
 setup(
     name="gan_lib",
     version="0.1.0",
-    description="Distributed Spark pipeline that trains GANs on large picture corpora and applies them",
+    description="Distributed Spark pipeline that trains GANs on large image corpora and applies them",
     packages=find_packages(include=["gan_lib", "gan_lib.*"]),
     python_requires=">=3.10",
     install_requires=[

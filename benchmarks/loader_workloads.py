@@ -40,7 +40,7 @@ class Workload:
     rows: int
     batch_size: int
     rows_per_group: int
-    pictures: Callable[[Path, int], Iterator[np.ndarray]]
+    images: Callable[[Path, int], Iterator[np.ndarray]]
     """(data folder, number) -> as many arrays of the field's shape"""
 
     @property
@@ -79,9 +79,9 @@ def _crops(size: int) -> Callable[[Path, int], Iterator[np.ndarray]]:
 def _fashion(data: Path, number: int) -> Iterator[np.ndarray]:
     for name in ("train", "t10k"):
         content = gzip.decompress((data / "fashion-mnist" / f"{name}-images-idx3-ubyte.gz").read_bytes())
-        pictures = np.frombuffer(content, np.uint8, offset=16).reshape(-1, 28, 28)
-        yield from pictures[:number]
-        number -= min(len(pictures), number)
+        images = np.frombuffer(content, np.uint8, offset=16).reshape(-1, 28, 28)
+        yield from images[:number]
+        number -= min(len(images), number)
 
 
 WORKLOADS = {
@@ -93,7 +93,7 @@ WORKLOADS = {
 
 def write(workload: Workload, data: Path, rows: int, folder: Path) -> None:
     """Write the first ``rows`` rows of the workload below ``folder``, in every format."""
-    contents = [workload.field.encode(picture) for picture in workload.pictures(data, rows)]
+    contents = [workload.field.encode(image) for image in workload.images(data, rows)]
     for write_format in (_write_petastorm, _write_tar, _write_mds, _write_litdata, _write_files):
         target = folder / write_format.__name__.removeprefix("_write_")
         target.mkdir(parents=True)

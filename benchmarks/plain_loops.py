@@ -33,7 +33,7 @@ def _learn(net: nn.Module, learns: bool) -> None:
 
 
 def srresnet(recipe: Any) -> Step:
-    """Charbonnier loss of the enlarged picture."""
+    """Charbonnier loss of the enlarged image."""
     generator, optimizer = recipe.nets["generator"], _optimizers(recipe)["generator"]
 
     def step(rows: dict[str, Tensor]) -> None:
@@ -45,7 +45,7 @@ def srresnet(recipe: Any) -> Step:
 
 
 def srgan(recipe: Any) -> Step:
-    """Pixel, hinge and feature-matching loss; then the discriminator on the same fake pictures."""
+    """Pixel, hinge and feature-matching loss; then the discriminator on the same fake images."""
     generator, discriminator = recipe.nets["generator"], recipe.nets["discriminator"]
     optimizers, settings = _optimizers(recipe), recipe.settings
 
@@ -69,7 +69,7 @@ def srgan(recipe: Any) -> Step:
 
 
 def dcgan(recipe: Any) -> Step:
-    """Logistic losses on the same made pictures."""
+    """Logistic losses on the same made images."""
     generator, discriminator = recipe.nets["generator"], recipe.nets["discriminator"]
     optimizers = _optimizers(recipe)
 
@@ -88,7 +88,9 @@ def dcgan(recipe: Any) -> Step:
 def cyclegan(recipe: Any) -> Step:
     """Least squares, cycle and identity terms; judges on pooled fakes."""
     nets, optimizers, settings = recipe.nets, _optimizers(recipe), recipe.settings
-    to_a, to_b, judge_a, judge_b = (nets[name] for name in ("b_to_a", "a_to_b", "judge_a", "judge_b"))
+    to_a, to_b, discriminator_a, discriminator_b = (
+        nets[name] for name in ("b_to_a", "a_to_b", "discriminator_a", "discriminator_b")
+    )
 
     def judged(judge: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
         return ((judge(real) - 1).square().mean() + judge(fake).square().mean()) / 2
@@ -96,19 +98,19 @@ def cyclegan(recipe: Any) -> Step:
     def step(rows: dict[str, Tensor]) -> None:
         batch = recipe.prepare(rows, 0)
         a, b = batch["a"], batch["b"]
-        _learn(judge_a, False)
-        _learn(judge_b, False)
+        _learn(discriminator_a, False)
+        _learn(discriminator_b, False)
         fake_a, fake_b = to_a(b), to_b(a)
-        adversarial = (judge_a(fake_a) - 1).square().mean() + (judge_b(fake_b) - 1).square().mean()
+        adversarial = (discriminator_a(fake_a) - 1).square().mean() + (discriminator_b(fake_b) - 1).square().mean()
         cycle = F.l1_loss(to_a(fake_b), a) + F.l1_loss(to_b(fake_a), b)
         identity = F.l1_loss(to_a(a), a) + F.l1_loss(to_b(b), b)
         loss = adversarial + settings.cycle_weight * cycle + settings.identity_weight * identity
         _descend(loss, optimizers["a_to_b"], optimizers["b_to_a"])
-        _learn(judge_a, True)
-        _learn(judge_b, True)
+        _learn(discriminator_a, True)
+        _learn(discriminator_b, True)
         shown_a, shown_b = recipe.memory["a"](fake_a), recipe.memory["b"](fake_b)
-        loss = judged(judge_a, a, shown_a) + judged(judge_b, b, shown_b)
-        _descend(loss, optimizers["judge_a"], optimizers["judge_b"])
+        loss = judged(discriminator_a, a, shown_a) + judged(discriminator_b, b, shown_b)
+        _descend(loss, optimizers["discriminator_a"], optimizers["discriminator_b"])
 
     return step
 

@@ -1,4 +1,4 @@
-"""How many pictures a second become patches: ours, Petastorm's documented recipe, img2dataset, and bare threads.
+"""How many images a second become patches: ours, Petastorm's documented recipe, img2dataset, and bare threads.
 
     python benchmarks/preprocess.py --data ../shared/data            # throughput, about ten minutes
     python benchmarks/preprocess.py --data ../shared/data --decoders # which decoder, and why
@@ -7,7 +7,7 @@
 
 All contenders read the same folder of photos, cut one patch of 256x256 from each and store it as JPEG of quality 95 on
 the same two cores, in turn, several times; medians are compared. Ours and Petastorm's share one warm Spark session.
-Bare threads only read, decode, cut and encode: what is lost against them is the price of checks, hashes, accounts, the
+Bare threads only read, decode, cut and encode: what is lost against them is the price of checks, hashes, statuses, the
 global shuffle, the files and Spark. img2dataset runs where it is installed, or where ``IMG2DATASET_PYTHON``
 names an interpreter that has it.
 The last line is one JSON object.
@@ -102,14 +102,14 @@ def compare_throughput(options: argparse.Namespace) -> dict[str, Any]:
                 rate = timed(run, source, Path(folder, "output"))
                 if number:
                     rates[name].append(rate)
-                    print(f"round {number}: {name}: {rate:.0f} pictures/s", file=sys.stderr, flush=True)
+                    print(f"round {number}: {name}: {rate:.0f} images/s", file=sys.stderr, flush=True)
     return report({name: statistics.median(values) for name, values in rates.items()}, rates)
 
 
 def report(medians: dict[str, float], rates: dict[str, list[float]]) -> dict[str, Any]:
     """Print the table; the JSON of the last line."""
     ours = medians["ours"]
-    print(f"{'contender':28}{'pictures/s':>12}{'ours over it':>14}   all rounds")
+    print(f"{'contender':28}{'images/s':>12}{'ours over it':>14}   all rounds")
     for name, rate in medians.items():
         print(f"{name:28}{rate:12.0f}{ours / rate:14.2f}   {', '.join(f'{each:.0f}' for each in rates[name])}")
     peer = medians.get("img2dataset")
@@ -117,7 +117,7 @@ def report(medians: dict[str, float], rates: dict[str, list[float]]) -> dict[str
         "over_petastorm_recipe": round(ours / medians["petastorm recipe"], 2),
         "over_img2dataset": round(ours / peer, 2) if peer else None,
         "over_limit": round(ours / medians["bare threads (the limit)"], 2),
-        "pictures_per_second": {name: round(rate) for name, rate in medians.items()},
+        "images_per_second": {name: round(rate) for name, rate in medians.items()},
     }
 
 
@@ -140,14 +140,14 @@ def make_photos(data: Path, folder: Path, count: int) -> None:
 
 
 def timed(run: Callable[[Path, Path], int], source: Path, output: Path) -> float:
-    """Pictures a second of one run, from the call to the last file on the disk."""
+    """Images a second of one run, from the call to the last file on the disk."""
     shutil.rmtree(output, ignore_errors=True)
     started = time.perf_counter()
     written = run(source, output)
     rate = written / (time.perf_counter() - started)
     expected = sum(1 for _ in source.glob("*/*.jpg"))
     if written < 0.98 * expected:  # chance copies may be dropped
-        raise RuntimeError(f"{run}: only {written} of {expected} pictures were written")
+        raise RuntimeError(f"{run}: only {written} of {expected} images were written")
     return rate
 
 
@@ -169,14 +169,14 @@ def run_petastorm_recipe(spark: SparkSession, source: Path, output: Path) -> int
     from petastorm.etl.dataset_metadata import materialize_dataset
     from petastorm.unischema import Unischema, UnischemaField, dict_to_spark_row
 
-    picture = UnischemaField("picture", np.uint8, (SIDE, SIDE, 3), CompressedImageCodec("jpeg", QUALITY), False)
-    schema = Unischema("Patches", [picture])
+    image = UnischemaField("image", np.uint8, (SIDE, SIDE, 3), CompressedImageCodec("jpeg", QUALITY), False)
+    schema = Unischema("Patches", [image])
 
     def row(path: str) -> dict[str, np.ndarray]:
         pixels = cv2.cvtColor(cv2.imread(path), cv2.COLOR_BGR2RGB)
         rng = np.random.default_rng(len(path))
         top, left = (rng.integers(0, size - SIDE + 1) for size in pixels.shape[:2])
-        return {"picture": np.ascontiguousarray(pixels[top : top + SIDE, left : left + SIDE])}
+        return {"image": np.ascontiguousarray(pixels[top : top + SIDE, left : left + SIDE])}
 
     paths = sorted(str(path) for path in source.glob("*/*.jpg"))
     url = f"file://{output}"
@@ -189,7 +189,7 @@ def run_petastorm_recipe(spark: SparkSession, source: Path, output: Path) -> int
 def run_bare_threads(source: Path, output: Path) -> int:
     """The same reading, decoding, cutting and encoding on as many threads as cores, and one file of it all."""
     cv2.setNumThreads(1)
-    field = JpegField("picture", (SIDE, SIDE, 3), QUALITY)
+    field = JpegField("image", (SIDE, SIDE, 3), QUALITY)
     cut = RandomCrops(kind="random", side=SIDE)
 
     def patch(path: Path) -> bytes:
@@ -205,7 +205,7 @@ def run_bare_threads(source: Path, output: Path) -> int:
 
 
 def run_img2dataset(python: str, source: Path, output: Path) -> int:
-    """img2dataset on file:// URLs, with its own process pool: one centre crop a picture, in Parquet."""
+    """img2dataset on file:// URLs, with its own process pool: one centre crop an image, in Parquet."""
     urls = source.parent / "urls.txt"
     urls.write_text("\n".join(f"file://{path}" for path in sorted(source.glob("*/*.jpg"))))
     script = (

@@ -23,7 +23,7 @@ import simplejpeg
 from PIL import Image
 from pyspark.sql import SparkSession
 
-from gan_lib.cluster.parallelize import spread
+from gan_lib.cluster.parallelize import parallelize
 from gan_lib.core.images import Limits, Pixels, decode, decode_enough, encode_jpeg
 from gan_lib.preprocessing.cropping.patches import ResizeShortest, enough_for, resized
 from gan_lib.preprocessing.duplicates.matching import similar_pairs
@@ -45,7 +45,7 @@ def photos_of(data: Path, count: int) -> list[bytes]:
 
 
 def compare_decoders(data: Path) -> dict[str, Any]:
-    """Pictures a second on one thread (best of five runs over 100 photos), and what each makes of a damaged one."""
+    """Images a second on one thread (best of five runs over 100 photos), and what each makes of a damaged one."""
     cv2.setNumThreads(1)
     pyvips.cache_set_max(0)
     jpegs = photos_of(data, 100)
@@ -125,12 +125,12 @@ def copies_of(pixels: Pixels, rng: np.random.Generator) -> Iterator[tuple[str, P
 
 def measure_copies(data: Path) -> dict[str, Any]:
     """Recall on copies of 200 photos, pairs of different photos taken for copies, and cost on synthetic hashes."""
-    pictures = [decode(content) for content in photos_of(data, 399)]
-    originals = [perceptual_hashes(picture) for picture in pictures]
+    images = [decode(content) for content in photos_of(data, 399)]
+    originals = [perceptual_hashes(image) for image in images]
     found: dict[str, list[bool]] = {}
     rng = np.random.default_rng(0)
-    for number, picture in enumerate(pictures[:200]):
-        for name, copy in copies_of(picture, rng):
+    for number, image in enumerate(images[:200]):
+        for name, copy in copies_of(image, rng):
             pair = [originals[number], perceptual_hashes(copy)]
             found.setdefault(name, []).append(len(similar_pairs(_array(pair))) == 1)
     print(f"{'copies of 200 photos':24}{'found':>8}")
@@ -149,7 +149,7 @@ def _array(hashes: list[bytes | None]) -> np.ndarray:
 
 def _cost_of_pairs() -> dict[int, float]:
     seconds = {}
-    print(f"{'synthetic pictures':24}{'CPU s':>8}{'us each':>10}")
+    print(f"{'synthetic images':24}{'CPU s':>8}{'us each':>10}")
     for count in (1_000, 10_000, 100_000):
         hashes = np.random.default_rng(0).integers(0, 2**64, (count, len(WINDOWS)), dtype=np.uint64)
         started = time.process_time()
@@ -169,10 +169,10 @@ def measure_listing(spark: SparkSession) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory() as folder:
         # A first small plan starts the workers and warms up Java, so that what is measured is the listing.
-        plan_corpus(spread(spark, [[0]], names, COLUMNS), folder, (), 2**26)
+        plan_corpus(parallelize(spark, [[0]], names, COLUMNS), folder, (), 2**26)
         before = psutil.Process().memory_info().rss
         started = time.perf_counter()
-        frame = spread(spark, [list(range(n, min(n + 8, FOLDERS))) for n in range(0, FOLDERS, 8)], names, COLUMNS)
+        frame = parallelize(spark, [list(range(n, min(n + 8, FOLDERS))) for n in range(0, FOLDERS, 8)], names, COLUMNS)
         plan = plan_corpus(frame, folder, (), 2**26)
         seconds = time.perf_counter() - started
         grown = psutil.Process().memory_info().rss - before

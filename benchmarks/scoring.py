@@ -10,7 +10,7 @@ in a process of its own, bound to two cores, in turn with the others; medians ar
 the last result on the disk, the start of workers and the loading of the model included; what comes before (imports, the
 JVM and its session, Ray's processes) is printed apart as start. Megapixels are the results'. Peak memory is that of the
 whole process tree: anonymous and shared pages, each divided among the processes that map it (PSS).
-The bare forward reads and writes nothing: whole pictures, decoded before. The last line is one JSON object.
+The bare forward reads and writes nothing: whole images, decoded before. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -64,9 +64,9 @@ def main() -> None:
     if options.encoders:
         return print(json.dumps(scoring_parts.compare_png_encoders(options.data)))
     with tempfile.TemporaryDirectory(prefix="gan_lib-scoring-") as folder:
-        work = prepare(options.data, Path(folder), options.pictures)
+        work = prepare(options.data, Path(folder), options.images)
         megapixels = work.megapixels()
-        print(f"{options.pictures} pictures, {megapixels:.0f} megapixels of results", flush=True)
+        print(f"{options.images} images, {megapixels:.0f} megapixels of results", flush=True)
         results = {name: Result() for name in options.contenders}
         for number in range(options.rounds):
             for name, result in results.items():
@@ -82,8 +82,8 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     data = Path(os.environ.get("GAN_LIB_DATA", "../shared/data"))
     parser.add_argument("--data", type=Path, default=data, help="folder that holds BSDS500")
-    parser.add_argument("--quick", action="store_true", help="50 pictures, one round")
-    parser.add_argument("--pictures", type=int, default=250, help="photos to cut; 250 are a minute's work for us")
+    parser.add_argument("--quick", action="store_true", help="50 images, one round")
+    parser.add_argument("--images", type=int, default=250, help="photos to cut; 250 are a minute's work for us")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--encoders", action="store_true", help="compare PNG encoders instead")
     parser.add_argument("--contenders", nargs="+", choices=list(CONTENDERS), default=list(CONTENDERS))
@@ -91,7 +91,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.quick:
-        options.pictures, options.rounds = 50, 1
+        options.images, options.rounds = 50, 1
     return options
 
 

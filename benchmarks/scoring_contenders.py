@@ -1,8 +1,8 @@
-"""Who runs in benchmarks/scoring.py: each enlarges all pictures of a :class:`Work`, on two cores.
+"""Who runs in benchmarks/scoring.py: each enlarges all images of a :class:`Work`, on two cores.
 
 A contender gets itself ready (session, imports, whatever it starts once) and returns the function that is timed: from
 the files to their results on the disk. All have the same net, and PNG by the same encoder and settings. Those that
-know nothing of tiles translate whole pictures.
+know nothing of tiles translate whole images.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from torch import Tensor
 
 from gan_lib.core.allocator import keep_freed_memory
 from gan_lib.core.images import decode
-from gan_lib.export.artifact import Translator
+from gan_lib.export.artifact import Artifact
 from gan_lib.scoring.encoding.encoders import encode_png
 
 Timed = Callable[[], None]
-PICTURES_A_BATCH = 16
+IMAGES_PER_BATCH = 16
 TASKS = 8 * CORES  # as many as our own job makes of a folder
 TILE, TILE_PAD = 512, 10
-_held: list[tuple[torch.nn.Module, list[Tensor]]] = []  # in a process that forwards: its net, and all pictures
+_held: list[tuple[torch.nn.Module, list[Tensor]]] = []  # in a process that forwards: its net, and all images
 
 
 def ours(work: Work) -> Timed:
@@ -41,7 +41,7 @@ def ours(work: Work) -> Timed:
     spark = _session()
     uri = f"models:/{MODEL}@champion"
     settings = ScoreSettings.model_validate(
-        {"model": uri, "input": {"folder": str(work.pictures)}, "output": {"url": str(work.output)}}
+        {"model": uri, "input": {"folder": str(work.images)}, "output": {"url": str(work.output)}}
     )
     model = fetch(spark, uri, work.tracking)
 
@@ -65,7 +65,7 @@ def spark_udf(work: Work) -> Timed:
     enlarge = mlflow.pyfunc.spark_udf(spark, f"models:/{MODEL}@champion", struct, env_manager="local")
 
     def run() -> None:
-        files = spark.read.format("binaryFile").load(str(work.pictures))
+        files = spark.read.format("binaryFile").load(str(work.images))
         results = files.repartition(TASKS).select("path", enlarge("content").alias("result"))
         results.write.parquet(str(work.output))
 
@@ -73,32 +73,32 @@ def spark_udf(work: Work) -> Timed:
 
 
 def tile_loop(work: Work) -> Timed:
-    """One picture and one tile after the other, as the best known tools do (Real-ESRGAN: ``tile_pad=10``)."""
+    """One image and one tile after the other, as the best known tools do (Real-ESRGAN: ``tile_pad=10``)."""
     torch.set_num_threads(CORES)
-    translator = Translator.load(work.translator)
+    artifact = Artifact.load(work.artifact)
 
     @torch.inference_mode()
     def run() -> None:
         work.output.mkdir()
         for path in work.paths():
-            picture = decode(path.read_bytes())
-            values = translator.to_values(torch.from_numpy(picture).permute(2, 0, 1)[None])
-            result = translator.to_pictures(_by_tiles(translator, values))[0].permute(1, 2, 0).numpy()
+            image = decode(path.read_bytes())
+            values = artifact.to_values(torch.from_numpy(image).permute(2, 0, 1)[None])
+            result = artifact.to_images(_by_tiles(artifact, values))[0].permute(1, 2, 0).numpy()
             (work.output / f"{path.stem}.png").write_bytes(encode_png(result))
 
     return run
 
 
-def _by_tiles(translator: Translator, values: Tensor) -> Tensor:
+def _by_tiles(artifact: Artifact, values: Tensor) -> Tensor:
     height, width = values.shape[-2:]
-    scale = translator.scale
+    scale = artifact.scale
     result = values.new_zeros(1, 3, height * scale, width * scale)
     for top in range(0, height, TILE):
         for left in range(0, width, TILE):
             bottom, right = min(top + TILE, height), min(left + TILE, width)
             first, start = max(top - TILE_PAD, 0), max(left - TILE_PAD, 0)
             seen = values[..., first : min(bottom + TILE_PAD, height), start : min(right + TILE_PAD, width)]
-            core = translator.net(seen)[..., (top - first) * scale :, (left - start) * scale :]
+            core = artifact.net(seen)[..., (top - first) * scale :, (left - start) * scale :]
             place = result[..., top * scale : bottom * scale, left * scale : right * scale]
             place.copy_(core[..., : place.shape[-2], : place.shape[-1]])
     return result
@@ -109,15 +109,15 @@ class Enlarger:
 
     def __init__(self, folder: str) -> None:
         torch.set_num_threads(1)
-        self.translator = Translator.load(folder)
+        self.artifact = Artifact.load(folder)
 
-    def enlarge(self, pictures: Any) -> list[bytes]:
-        """(H, W, 3) uint8 each -> PNG each. Pictures of different sizes do not fit into one tensor."""
-        return [self._enlarge(np.asarray(picture)) for picture in pictures]
+    def enlarge(self, images: Any) -> list[bytes]:
+        """(H, W, 3) uint8 each -> PNG each. Images of different sizes do not fit into one tensor."""
+        return [self._enlarge(np.asarray(image)) for image in images]
 
-    def _enlarge(self, picture: np.ndarray) -> bytes:
-        batch = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None]
-        return encode_png(self.translator.translate(batch)[0].permute(1, 2, 0).contiguous().numpy())
+    def _enlarge(self, image: np.ndarray) -> bytes:
+        batch = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
+        return encode_png(self.artifact.translate(batch)[0].permute(1, 2, 0).contiguous().numpy())
 
 
 def ray(work: Work) -> Timed:
@@ -133,11 +133,11 @@ def ray(work: Work) -> Timed:
     ray.data.DataContext.get_current().enable_progress_bars = False
 
     def run() -> None:
-        pictures = ray.data.read_images(str(work.pictures), mode="RGB", include_paths=True)
+        images = ray.data.read_images(str(work.images), mode="RGB", include_paths=True)
         # Half a core each: the reading must find a free one, or nothing ever starts.
         pool = ray.data.ActorPoolStrategy(size=CORES)
-        arguments = {"fn_constructor_args": [str(work.translator)], "batch_size": PICTURES_A_BATCH}
-        pictures.map_batches(RayEnlarger, compute=pool, num_cpus=0.5, **arguments).write_parquet(str(work.output))
+        arguments = {"fn_constructor_args": [str(work.artifact)], "batch_size": IMAGES_PER_BATCH}
+        images.map_batches(RayEnlarger, compute=pool, num_cpus=0.5, **arguments).write_parquet(str(work.output))
 
     return run
 
@@ -148,23 +148,23 @@ def daft(work: Work) -> Timed:
 
     @daft.cls(max_concurrency=CORES, use_process=True)
     class DaftEnlarger(Enlarger):
-        @daft.method.batch(return_dtype=daft.DataType.binary(), batch_size=PICTURES_A_BATCH)
-        def results(self, pictures: daft.Series) -> list[bytes]:
-            return self.enlarge(pictures.to_pylist())
+        @daft.method.batch(return_dtype=daft.DataType.binary(), batch_size=IMAGES_PER_BATCH)
+        def results(self, images: daft.Series) -> list[bytes]:
+            return self.enlarge(images.to_pylist())
 
     def run() -> None:
-        files = daft.from_glob_path(f"{work.pictures}/*.jpg")
-        pictures = files.with_column("image", daft.col("path").download().decode_image(mode="RGB"))
-        enlarged = pictures.with_column("content", DaftEnlarger(str(work.translator)).results(daft.col("image")))
+        files = daft.from_glob_path(f"{work.images}/*.jpg")
+        images = files.with_column("image", daft.col("path").download().decode_image(mode="RGB"))
+        enlarged = images.with_column("content", DaftEnlarger(str(work.artifact)).results(daft.col("image")))
         enlarged.select("path", "content").write_parquet(str(work.output))
 
     return run
 
 
 def forward_in_threads(work: Work) -> Timed:
-    """The bare forward: decoded pixels in memory, one whole picture after the other, one process of two threads."""
+    """The bare forward: decoded pixels in memory, one whole image after the other, one process of two threads."""
     values = _decoded(work)
-    net = Translator.load(work.translator).net
+    net = Artifact.load(work.artifact).net
     torch.set_num_threads(CORES)
 
     @torch.inference_mode()
@@ -182,7 +182,7 @@ def forward_in_processes(work: Work, prepare: Callable[[], None] = lambda: None)
     def start() -> None:
         prepare()
         torch.set_num_threads(1)
-        _held.append((Translator.load(work.translator).net, values))
+        _held.append((Artifact.load(work.artifact).net, values))
 
     pool = ProcessPoolExecutor(CORES, get_context("fork"), start)
     list(pool.map(_forward, range(CORES)))
@@ -206,9 +206,9 @@ def _forward(index: int) -> None:
 
 
 def _decoded(work: Work) -> list[Tensor]:
-    translator = Translator.load(work.translator)
-    pictures = (torch.from_numpy(decode(path.read_bytes())).permute(2, 0, 1)[None] for path in work.paths())
-    return [translator.to_values(picture).contiguous() for picture in pictures]
+    artifact = Artifact.load(work.artifact)
+    images = (torch.from_numpy(decode(path.read_bytes())).permute(2, 0, 1)[None] for path in work.paths())
+    return [artifact.to_values(image).contiguous() for image in images]
 
 
 def _session() -> Any:

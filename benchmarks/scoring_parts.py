@@ -52,16 +52,16 @@ def _vips(options: dict[str, Any], pixels: Pixels) -> bytes:
     return bytes(pyvips.Image.new_from_memory(pixels.data, width, height, 3, "uchar").pngsave_buffer(**options))
 
 
-def _measure(encode: Callable[[Pixels], Any], pictures: list[Pixels]) -> tuple[float, float]:
+def _measure(encode: Callable[[Pixels], Any], images: list[Pixels]) -> tuple[float, float]:
     """(megapixels a second of CPU time on all threads, bytes a pixel)."""
-    pixels = sum(picture.size for picture in pictures) / 3
-    size = sum(len(encode(picture)) for picture in pictures)
-    seconds = min(_cpu_seconds(encode, pictures) for _ in range(ROUNDS))
+    pixels = sum(image.size for image in images) / 3
+    size = sum(len(encode(image)) for image in images)
+    seconds = min(_cpu_seconds(encode, images) for _ in range(ROUNDS))
     return pixels / 1e6 / seconds, size / pixels
 
 
-def _cpu_seconds(encode: Callable[[Pixels], Any], pictures: list[Pixels]) -> float:
+def _cpu_seconds(encode: Callable[[Pixels], Any], images: list[Pixels]) -> float:
     started = time.process_time()
-    for picture in pictures:
-        encode(picture)
+    for image in images:
+        encode(image)
     return time.process_time() - started

@@ -12,13 +12,13 @@ import torch
 
 from gan_lib import tracking
 from gan_lib.core.images import Pixels, decode, encode_jpeg, size_of
-from gan_lib.export.artifact import Architecture, Translator, receptive_halo
+from gan_lib.export.artifact import Architecture, Artifact, receptive_halo
 from gan_lib.nets.srresnet import SRResNet
 from gan_lib.tracking import TrackingSettings
 
 SCALE, CHANNELS, BLOCKS = 4, 32, 6  # the demo's net: so light that all else is soon in its way
 QUALITY = 92
-LARGE_EVERY = 25  # every so many pictures one of 3x3 photos, which has to be cut into tiles
+LARGE_EVERY = 25  # every so many images one of 3x3 photos, which has to be cut into tiles
 SHORTEST_SIDE = 64
 MODEL = "benchmark"
 
@@ -30,9 +30,9 @@ class Work:
     folder: Path
 
     @property
-    def pictures(self) -> Path:
+    def images(self) -> Path:
         """The folder of photos."""
-        return self.folder / "pictures"
+        return self.folder / "images"
 
     @property
     def output(self) -> Path:
@@ -40,9 +40,9 @@ class Work:
         return self.folder / "output"
 
     @property
-    def translator(self) -> Path:
+    def artifact(self) -> Path:
         """The model's files."""
-        return self.folder / "translator"
+        return self.folder / "artifact"
 
     @property
     def tracking(self) -> TrackingSettings:
@@ -51,7 +51,7 @@ class Work:
 
     def paths(self) -> list[Path]:
         """The photos' files, in order."""
-        return sorted(self.pictures.iterdir())
+        return sorted(self.images.iterdir())
 
     def megapixels(self) -> float:
         """Of all results together."""
@@ -62,7 +62,7 @@ class Work:
 def prepare(data: Path, folder: Path, count: int) -> Work:
     """Cut ``count`` photos and register the model."""
     work = Work(folder)
-    _cut_photos(data, work.pictures, count)
+    _cut_photos(data, work.images, count)
     _register(work)
     return work
 
@@ -82,7 +82,7 @@ def _cut_photos(data: Path, folder: Path, count: int) -> None:
         (folder / f"{number:05d}.jpg").write_bytes(encode_jpeg(pixels, QUALITY))
 
 
-def _part(pixels: Pixels, random: np.random.Generator) -> Pixels:
+def _part(pixels: Pixels, random: np.random.TilePredictor) -> Pixels:
     sides = [int(random.integers(SHORTEST_SIDE, length + 1)) for length in pixels.shape[:2]]
     top, left = (int(random.integers(0, length - side + 1)) for length, side in zip(pixels.shape, sides, strict=False))
     return np.ascontiguousarray(pixels[top : top + sides[0], left : left + sides[1]])
@@ -98,11 +98,11 @@ def _register(work: Work) -> None:
     torch.manual_seed(0)
     architecture = Architecture.of(SRResNet, scale=SCALE, channels=CHANNELS, blocks=BLOCKS)
     net = architecture.build().eval().requires_grad_(False)
-    Translator(net, SCALE, 1, receptive_halo(net), (-1.0, 1.0), architecture).save(work.translator)
+    Artifact(net, SCALE, 1, receptive_halo(net), (-1.0, 1.0), architecture).save(work.artifact)
     here = os.getcwd()
     os.chdir(work.folder)  # where mlflow puts the artifacts of an SQLite store
     try:
         with tracking.run(work.tracking, "train", {}) as run:
-            tracking.register(run, str(work.translator), MODEL, "champion")
+            tracking.register(run, str(work.artifact), MODEL, "champion")
     finally:
         os.chdir(here)

@@ -40,7 +40,7 @@ class Case:
     settings: dict[str, Any]
     batch_size: int
     side: int
-    """of the dataset's pictures, in pixels"""
+    """of the dataset's images, in pixels"""
     quick_settings: dict[str, Any]
     quick_side: int
 
@@ -114,7 +114,7 @@ def plain_step(case: Case, device: torch.device, quick: bool) -> Callable[[dict[
     """The hand-written step: fp32 as torch sets it up, no compile, NCHW."""
     recipe = build(case, quick)
     recipe.nets.to(device)
-    recipe.memory.to(device)
+    recipe.rank_state.to(device)
     step = LOOPS[case.recipe](recipe)
 
     def contiguous(rows: dict[str, Tensor]) -> None:
@@ -135,12 +135,12 @@ def random_rows(count: int, side: int, device: torch.device) -> dict[str, Tensor
     """A batch as the loader hands it out."""
     generator = torch.Generator().manual_seed(0)
 
-    def pictures() -> Tensor:
+    def images() -> Tensor:
         values = torch.randint(0, 256, (count, 3, side, side), dtype=torch.uint8, generator=generator)
         return values.to(device, memory_format=torch.channels_last)
 
     position = torch.arange(count, device=device)
-    return {"picture": pictures(), "partner_picture": pictures(), "position": position}
+    return {"image": images(), "domain_b_image": images(), "position": position}
 
 
 def count_flops(step: Callable[[], None]) -> float:

@@ -139,8 +139,8 @@ def step_seconds(sides: Sequence[Step], rows: dict[str, Tensor], seconds: float)
 def random_rows(count: int, side: int = SIDE) -> dict[str, Tensor]:
     """A batch as the loader hands it out."""
     generator = torch.Generator().manual_seed(0)
-    pictures = torch.randint(0, 256, (count, 3, side, side), dtype=torch.uint8, generator=generator)
-    return {"picture": pictures.to(memory_format=torch.channels_last), "position": torch.arange(count)}
+    images = torch.randint(0, 256, (count, 3, side, side), dtype=torch.uint8, generator=generator)
+    return {"image": images.to(memory_format=torch.channels_last), "position": torch.arange(count)}
 
 
 def two_over_one(rounds: int, seconds: float) -> dict[str, float]:
@@ -154,7 +154,7 @@ def two_over_one(rounds: int, seconds: float) -> dict[str, float]:
     paces: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(rounds):
         for name, (processes, options) in sides.items():
-            paces[name].append(images_a_second(processes, [*options, "--seconds", str(seconds)]))
+            paces[name].append(images_per_second(processes, [*options, "--seconds", str(seconds)]))
     print(f"\n{'ranks':15}{'recipe':12}{'img/s':>14}{'over one':>10}")
     over_one = {}
     for name, measured in paces.items():
@@ -163,7 +163,7 @@ def two_over_one(rounds: int, seconds: float) -> dict[str, float]:
     return {"two_ranks_over_one": over_one["2"]}
 
 
-def images_a_second(processes: int, options: list[str]) -> float:
+def images_per_second(processes: int, options: list[str]) -> float:
     """Start ``processes`` that train as this script's ``options`` say; images a second over all of them."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, __file__, *options, "--meeting", f"{folder}/meeting"]
@@ -193,7 +193,7 @@ def run_rank(rank: int, ranks: int, meeting: str, seconds: float, bucket_bytes: 
         for _ in range(4):
             step(rows)
         steps += 4
-        over = group.rank_0_says(time.perf_counter() - started >= seconds, torch.device("cpu"))
+        over = group.broadcast_from_rank0(time.perf_counter() - started >= seconds, torch.device("cpu"))
     print(steps * batch_size / (time.perf_counter() - started), flush=True)
     if ranks > 1:
         dist.destroy_process_group()
@@ -254,9 +254,9 @@ def publish_patches(folder: Path) -> None:
     from gan_lib.dataset.manifest import write_common_metadata
     from gan_lib.dataset.schema import PngField, Schema
 
-    schema = Schema("patches", (PngField("picture", (SIDE, SIDE, 3)),))
-    pictures = np.random.default_rng(0).integers(0, 256, (256, SIDE, SIDE, 3), dtype=np.uint8)
-    rows = [schema.encode({"picture": picture}) for picture in pictures]
+    schema = Schema("patches", (PngField("image", (SIDE, SIDE, 3)),))
+    images = np.random.default_rng(0).integers(0, 256, (256, SIDE, SIDE, 3), dtype=np.uint8)
+    rows = [schema.encode({"image": image}) for image in images]
     folder.mkdir(parents=True)
     pq.write_table(
         pa.Table.from_pylist(rows, schema=schema.arrow_schema()), folder / "part-0.parquet", row_group_size=64

@@ -1,3 +1,3 @@
-"""Generative networks over picture corpora: Spark prepares and scores, TorchDistributor trains, MLflow remembers."""
+"""Generative networks over image corpora: Spark prepares and scores, TorchDistributor trains, MLflow remembers."""
 
 __version__ = "0.1.0"

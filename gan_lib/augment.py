@@ -1,6 +1,6 @@
-"""Random crops, flips and turns, and low-resolution partners: functions of a batch of pictures, on its own device.
+"""Random crops, flips and turns, and low-resolution partners: functions of a batch of images, on its own device.
 
-Pictures are (B, C, H, W). What is random is a function of (seed, position) for each sample: ``position`` is the
+Images are (B, C, H, W). What is random is a function of (seed, position) for each sample: ``position`` is the
 loader's (B,) number of the sample in the order of training. So a sample is augmented alike on one rank and on a
 hundred, and again after a restart. Nothing here changes its input.
 """
@@ -43,46 +43,46 @@ def random_normal(seed: int, position: Tensor, size: int, purpose: int) -> Tenso
     return radius * torch.cos(2 * torch.pi * uniform[:, size:])
 
 
-def random_flip(pictures: Tensor, seed: int, position: Tensor) -> Tensor:
-    """Each picture mirrored left to right with probability 1/2."""
+def random_hflip(images: Tensor, seed: int, position: Tensor) -> Tensor:
+    """Each image mirrored left to right with probability 1/2."""
     flip = (random_bits(seed, position, _FLIP) & 1).bool()
-    return torch.where(flip.view(-1, 1, 1, 1), pictures.flip(-1), pictures)
+    return torch.where(flip.view(-1, 1, 1, 1), images.flip(-1), images)
 
 
-def random_turn(pictures: Tensor, seed: int, position: Tensor) -> Tensor:
-    """Each square picture turned by 0, 90, 180 or 270 degrees, equally likely.
+def random_rot90(images: Tensor, seed: int, position: Tensor) -> Tensor:
+    """Each square image turned by 0, 90, 180 or 270 degrees, equally likely.
 
     Raises:
-        ValueError: the pictures are not square.
+        ValueError: the images are not square.
     """
-    if pictures.shape[-1] != pictures.shape[-2]:
-        raise ValueError(f"only square pictures can be turned and still form a batch, not {tuple(pictures.shape[-2:])}")
+    if images.shape[-1] != images.shape[-2]:
+        raise ValueError(f"only square images can be turned and still form a batch, not {tuple(images.shape[-2:])}")
     turns = random_bits(seed, position, _TURN) & 3
-    quarter = torch.where((turns & 1).bool().view(-1, 1, 1, 1), pictures.transpose(-1, -2).flip(-1), pictures)
+    quarter = torch.where((turns & 1).bool().view(-1, 1, 1, 1), images.transpose(-1, -2).flip(-1), images)
     return torch.where((turns & 2).bool().view(-1, 1, 1, 1), quarter.flip((-1, -2)), quarter)
 
 
-def random_crop(pictures: Tensor, size: int, seed: int, position: Tensor, multiple: int = 1) -> Tensor:
-    """(B, C, size, size): a square cut from each picture, all places equally likely. Its corner's coordinates are
+def random_crop(images: Tensor, size: int, seed: int, position: Tensor, multiple: int = 1) -> Tensor:
+    """(B, C, size, size): a square cut from each image, all places equally likely. Its corner's coordinates are
     multiples of ``multiple``.
 
     Raises:
-        ValueError: the pictures are smaller than ``size``.
+        ValueError: the images are smaller than ``size``.
     """
-    height, width = pictures.shape[-2:]
+    height, width = images.shape[-2:]
     if min(height, width) < size:
-        raise ValueError(f"a crop of {size} pixels does not fit into pictures of {height}x{width}")
+        raise ValueError(f"a crop of {size} pixels does not fit into images of {height}x{width}")
     top = random_bits(seed, position, _CROP_ROW) % ((height - size) // multiple + 1) * multiple
     left = random_bits(seed, position, _CROP_COLUMN) % ((width - size) // multiple + 1) * multiple
-    window = torch.arange(size, device=pictures.device)
-    rows = (top.to(pictures.device).view(-1, 1) + window).view(-1, 1, size, 1)
-    columns = (left.to(pictures.device).view(-1, 1) + window).view(-1, 1, 1, size)
-    sample = torch.arange(len(pictures), device=pictures.device).view(-1, 1, 1, 1)
-    channel = torch.arange(pictures.shape[1], device=pictures.device).view(1, -1, 1, 1)
-    return pictures[sample, channel, rows, columns]
+    window = torch.arange(size, device=images.device)
+    rows = (top.to(images.device).view(-1, 1) + window).view(-1, 1, size, 1)
+    columns = (left.to(images.device).view(-1, 1) + window).view(-1, 1, 1, size)
+    sample = torch.arange(len(images), device=images.device).view(-1, 1, 1, 1)
+    channel = torch.arange(images.shape[1], device=images.device).view(1, -1, 1, 1)
+    return images[sample, channel, rows, columns]
 
 
-def downscale(pictures: Tensor, factor: int) -> Tensor:
+def downscale(images: Tensor, factor: int) -> Tensor:
     """(B, C, H / factor, W / factor): antialiased bicubic, as Pillow's ``Image.resize(..., BICUBIC)``.
 
     Given uint8, the result is uint8, each pass rounded as Pillow rounds it; given floats, the result is not rounded or
@@ -91,17 +91,17 @@ def downscale(pictures: Tensor, factor: int) -> Tensor:
     Raises:
         ValueError: a side is no multiple of ``factor``.
     """
-    height, width = pictures.shape[-2:]
+    height, width = images.shape[-2:]
     if height % factor or width % factor:
-        raise ValueError(f"pictures of {height}x{width} cannot be made {factor} times smaller")
-    exact = pictures if pictures.is_floating_point() else pictures.float()
-    across = _rounded_like(pictures, exact @ _bicubic(width, factor, exact.device, exact.dtype).T)
-    down = _rounded_like(pictures, _bicubic(height, factor, exact.device, exact.dtype) @ across)
-    return down.to(pictures.dtype)
+        raise ValueError(f"images of {height}x{width} cannot be made {factor} times smaller")
+    exact = images if images.is_floating_point() else images.float()
+    across = _rounded_like(images, exact @ _bicubic(width, factor, exact.device, exact.dtype).T)
+    down = _rounded_like(images, _bicubic(height, factor, exact.device, exact.dtype) @ across)
+    return down.to(images.dtype)
 
 
-def _rounded_like(pictures: Tensor, values: Tensor) -> Tensor:
-    return values if pictures.is_floating_point() else (values + 0.5).floor().clamp(0, 255)
+def _rounded_like(images: Tensor, values: Tensor) -> Tensor:
+    return values if images.is_floating_point() else (values + 0.5).floor().clamp(0, 255)
 
 
 @lru_cache(maxsize=32)

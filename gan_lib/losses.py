@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def charbonnier(truth: Tensor, guess: Tensor, epsilon: float = 1e-3) -> Tensor:
+def charbonnier(target: Tensor, prediction: Tensor, epsilon: float = 1e-3) -> Tensor:
     """sqrt(d^2 + epsilon^2): L1 that is smooth at 0 (Lai et al. 2017, equation 3)."""
-    return torch.sqrt((truth - guess).square() + epsilon**2).mean()
+    return torch.sqrt((target - prediction).square() + epsilon**2).mean()
 
 
 def logistic_d(real: Tensor, fake: Tensor) -> Tensor:
@@ -53,14 +53,14 @@ def wasserstein_d(real: Tensor, fake: Tensor) -> Tensor:
     return fake.mean() - real.mean()
 
 
-def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor, share: Tensor) -> Tensor:
+def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor, alpha: Tensor) -> Tensor:
     """(norm - 1)^2 of the critic's gradient between real and fake (Gulrajani et al. 2017, equation 3).
 
-    The norm is each sample's own, over all its values. ``share`` (B,) in [0, 1]: how much of each real sample is in the
+    The norm is each sample's own, over all its values. ``alpha`` (B,) in [0, 1]: how much of each real sample is in the
     mixture. Two-sided, as in the paper; multiply by lambda (10 there) yourself.
     """
     with torch.autocast(real.device.type, enabled=False):
-        weight = share.float().view(-1, *[1] * (real.ndim - 1))
+        weight = alpha.float().view(-1, *[1] * (real.ndim - 1))
         between = (weight * real.detach().float() + (1 - weight) * fake.detach().float()).requires_grad_()
         norms = _input_gradient(critic, between).flatten(1).norm(dim=1)
         return (norms - 1).square().mean()

@@ -21,7 +21,7 @@ from pathlib import Path
 from PIL import Image
 
 OUTPUT = Path("demo-output")
-PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"}
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"}
 SCALE = 4
 LEAST_GAIN_DB = 0.5
 NOT_BETTER = 5  # exit code
@@ -48,7 +48,7 @@ def main() -> None:
     options = parse_arguments()
     started = time.monotonic()
     shutil.rmtree(OUTPUT, ignore_errors=True)
-    gather_pictures(options.pictures, options.judge)
+    gather_images(options.images, options.judge)
     pipeline = f"--set tracking.pipeline=demo-{time.strftime('%Y%m%d-%H%M%S')}"
     step("preprocess", "conf/preprocess/demo.yaml", pipeline)
     step("train", "conf/train/srresnet.yaml", pipeline)
@@ -61,30 +61,30 @@ def main() -> None:
 def parse_arguments() -> argparse.Namespace:
     """The command line: nothing for the bundled photos, or folders of one's own."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--pictures", type=Path, metavar="DIR", help="train on these instead of the bundled photos")
+    parser.add_argument("--images", type=Path, metavar="DIR", help="train on these instead of the bundled photos")
     parser.add_argument(
         "--judge",
         type=Path,
         metavar="DIR",
-        help="photos to judge by; without it every fifth of --pictures is kept back",
+        help="photos to judge by; without it every fifth of --images is kept back",
     )
     options = parser.parse_args()
-    for folder in filter(None, (options.pictures, options.judge)):
+    for folder in filter(None, (options.images, options.judge)):
         if not folder.is_dir():
             parser.error(f"there is no folder {folder}")
     return options
 
 
-def gather_pictures(pictures: Path | None, judge: Path | None) -> None:
+def gather_images(images: Path | None, judge: Path | None) -> None:
     """Fill demo-output/{train,judge,small}: small holds the judge's photos at a quarter of their size."""
-    if pictures is None:
+    if images is None:
         train, kept_back = bundled_photos(TRAINING_PHOTOS), bundled_photos(JUDGE_PHOTOS)
     else:
-        found = pictures_below(pictures)
+        found = images_below(images)
         kept_back = [] if judge else found[::5]
         train = [path for path in found if path not in set(kept_back)]
     if judge:
-        kept_back = pictures_below(judge)
+        kept_back = images_below(judge)
     link_all(train, OUTPUT / "train")
     link_all(kept_back, OUTPUT / "judge")
     (OUTPUT / "small").mkdir()
@@ -106,11 +106,11 @@ def bundled_photos(names: Sequence[str]) -> list[Path]:
     return [folders[package] / file for package, file in (name.split("/") for name in names)]
 
 
-def pictures_below(folder: Path) -> list[Path]:
-    """Every picture file below ``folder``, in order of its path; stops the demo when there are too few."""
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
+def images_below(folder: Path) -> list[Path]:
+    """Every image file below ``folder``, in order of its path; stops the demo when there are too few."""
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
     if len(found) < 2:
-        sys.exit(f"error: {folder} holds {len(found)} pictures; the demo needs some to train on and some to judge by.")
+        sys.exit(f"error: {folder} holds {len(found)} images; the demo needs some to train on and some to judge by.")
     return found
 
 
@@ -141,7 +141,7 @@ def report(seconds: float) -> int:
     """Print the figures and what to look at next; return the exit code."""
     summary = json.loads((OUTPUT / "evaluation" / "summary.json").read_text())
     means = summary["means"]
-    print(f"\nOn {summary['pictures']} photos that training never saw (Y channel, 4 pixels cropped):\n")
+    print(f"\nOn {summary['images']} photos that training never saw (Y channel, 4 pixels cropped):\n")
     print(f"{'':12}{'PSNR dB':>10}{'SSIM':>10}")
     for name, mean in means.items():
         print(f"{name:12}{mean['psnr']:>10.2f}{mean['ssim']:>10.4f}")

@@ -1,6 +1,6 @@
-"""Judges registered generators by PSNR and SSIM on pictures that training never saw, and draws a before/after sheet.
+"""Judges registered predictors by PSNR and SSIM on images that training never saw, and draws a before/after sheet.
 
-spark-submit jobs/evaluate.py --config conf/evaluate/demo.yaml [--set pictures=/held/out ...]
+spark-submit jobs/evaluate.py --config conf/evaluate/demo.yaml [--set images=/held/out ...]
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class EvaluateJob(EvaluateSettings):
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, write the results, and log them."""
-    arguments = config.arguments("Judge registered generators on held-out pictures.", argv)
+    arguments = config.arguments("Judge registered predictors on held-out images.", argv)
     job = config.load(EvaluateJob, arguments.config, arguments.set)
     spark = spark_session("evaluate")
     config_text = Path(arguments.config).read_text(encoding="utf-8")
@@ -41,17 +41,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         models = {name: fetch(spark, uri, job.tracking) for name, uri in job.models.items()}
         rows = evaluate(spark, job, models)
         summary = summarise(rows)
-        if not summary["pictures"]:
-            raise UserError(f"No picture of {job.pictures} could be compared: {summary['rejected']}.")
+        if not summary["images"]:
+            raise UserError(f"No image of {job.images} could be compared: {summary['rejected']}.")
         write_results(job.output, rows, summary, [BICUBIC, *job.models, TRUTH])
         write_down(run, job, summary)
     for method, mean in summary["means"].items():
         print(f"{method:16} {mean['psnr']:6.2f} dB  SSIM {mean['ssim']:.4f}")
-    print(f"{summary['pictures']} pictures compared, {len(summary['rejected'])} rejected; {job.output}/sheet.png")
+    print(f"{summary['images']} images compared, {len(summary['rejected'])} rejected; {job.output}/sheet.png")
 
 
 def write_results(output: str, rows: Sequence[Measured], summary: Mapping[str, Any], columns: Sequence[str]) -> None:
-    """results.parquet (a row for each picture and method), summary.json and sheet.png below ``output``."""
+    """results.parquet (a row for each image and method), summary.json and sheet.png below ``output``."""
     figures = [{key: value for key, value in vars(row).items() if key != "detail"} for row in rows]
     table = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(figures), table)
@@ -70,7 +70,7 @@ def write_results(output: str, rows: Sequence[Measured], summary: Mapping[str, A
 def write_down(run: tracking.Run, job: EvaluateJob, summary: Mapping[str, Any]) -> None:
     """Log the means and the sheet."""
     run.log_metrics({f"{name}.{key}": value for name, mean in summary["means"].items() for key, value in mean.items()})
-    run.log_metrics({"pictures": summary["pictures"], "rejected": len(summary["rejected"])})
+    run.log_metrics({"images": summary["images"], "rejected": len(summary["rejected"])})
     sheet = storage.join(job.output, "sheet.png")
     if storage.exists(sheet):
         run.log_image("sheet", decode(storage.read_bytes(sheet)))

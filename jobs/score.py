@@ -1,9 +1,9 @@
-"""Enlarges, or otherwise translates, every picture of a folder or a table by a registered model.
+"""Enlarges, or otherwise translates, every image of a folder or a table by a registered model.
 
 spark-submit jobs/score.py --config conf/score/demo.yaml [--set model=models:/NAME@ALIAS --set input.folder=/photos ...]
 
 Run again, it only does what is not done yet. Exit codes: 0 all well, 2 the request was wrong, 3 done but too many
-pictures were rejected, 4 nothing done because a decision is needed (with incremental.enabled).
+images were rejected, 4 nothing done because a decision is needed (with incremental.enabled).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class ScoreJob(ScoreSettings):
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Score the input, and write down what became of it."""
-    arguments = config.arguments("Translate every picture of a folder or a table by a registered model.", argv)
+    arguments = config.arguments("Translate every image of a folder or a table by a registered model.", argv)
     job = config.load(ScoreJob, arguments.config, arguments.set)
     settings = ScoreSettings.model_validate(job.model_dump(exclude={"tracking"}))
     spark = spark_session("score")
@@ -49,11 +49,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 def write_down(run: tracking.Run, settings: ScoreSettings, summary: Summary) -> None:
     """Log what was scored, and the numbers."""
     source = settings.input.folder or settings.input.table or ""
-    run.log_dataset(source, settings.digest(), "scored", rows=summary.pictures)
+    run.log_dataset(source, settings.digest(), "scored", rows=summary.images)
     numbers = {
-        "pictures.scored": summary.scored,
-        "pictures.kept": summary.kept,
-        "pictures.rejected": summary.rejected,
+        "images.scored": summary.scored,
+        "images.kept": summary.kept,
+        "images.rejected": summary.rejected,
         "output_megapixels": summary.megapixels,
         "work_seconds": summary.seconds,
         **{f"rejected.{reason}": count for reason, count in summary.reasons.items()},
@@ -64,7 +64,7 @@ def write_down(run: tracking.Run, settings: ScoreSettings, summary: Summary) -> 
 def describe(settings: ScoreSettings, summary: Summary) -> str:
     """What a person wants to read at the end."""
     tables = Tables(settings.output.url)
-    text = f"{summary.scored} pictures scored ({summary.megapixels:.1f} megapixels), {summary.kept} kept"
+    text = f"{summary.scored} images scored ({summary.megapixels:.1f} megapixels), {summary.kept} kept"
     text += f", {summary.rejected} rejected: see {tables.rejects}" if summary.rejected else ""
     return f"{text}. Results: {settings.output.url}, table: {tables.results}"
 

@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def with_absolute_paths(job: TrainJob) -> TrainSettings:
     """The training's part of the job, with paths that mean the same on every machine."""
     values = job.model_dump(exclude={"tracking", "model"})
-    for section, key in (("data", "url"), ("data", "partner"), ("training", "start_from"), ("checkpoint", "folder")):
+    for section, key in (("data", "url"), ("data", "domain_b"), ("training", "init_from"), ("checkpoint", "folder")):
         if values[section][key] is not None:
             values[section][key] = storage.absolute(values[section][key])
     return TrainSettings.model_validate(values)
@@ -79,8 +79,8 @@ def train_rank(settings: TrainSettings, address: tracking.RunAddress) -> dict[st
 
 
 def publish(run: tracking.Run, export: str, model: ModelSettings | None) -> None:
-    """Register the exported translator; a generator that translates no pictures is kept with the run only."""
-    if model is not None and storage.exists(storage.join(export, "translator.json")):
+    """Register the exported artifact; a generator that translates no images is kept with the run only."""
+    if model is not None and storage.exists(storage.join(export, "artifact.json")):
         registered = tracking.register(run, export, model.name, model.alias)
         print(f"registered models:/{registered.name}/{registered.version}")
     else:

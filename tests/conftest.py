@@ -1,4 +1,4 @@
-"""What tests of all packages share: pictures that are always there, the optional data folder, a local Spark session."""
+"""What tests of all packages share: images that are always there, the optional data folder, a local Spark session."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def repository() -> Path:
 
 @pytest.fixture(scope="session")
 def photos() -> Path:
-    """The folder of pictures in scikit-image's wheel: always there."""
+    """The folder of images in scikit-image's wheel: always there."""
     return Path(skimage.__file__).parent / "data"
 
 

@@ -17,10 +17,10 @@ SIDE = 32  # pixels
 def publish_patches(folder: Path) -> str:
     """Write 48 patches of one of scikit-image's photos to ``folder``; returns its URL."""
     photo = skimage.data.astronaut()
-    field = PngField("picture", (SIDE, SIDE, 3))
+    field = PngField("image", (SIDE, SIDE, 3))
     schema = Schema("patches", (field,))
     corners = [(y, x) for y in range(0, 6 * SIDE, SIDE) for x in range(0, 8 * SIDE, SIDE)]
-    rows = [{"picture": field.encode(photo[y : y + SIDE, x : x + SIDE])} for y, x in corners]
+    rows = [{"image": field.encode(photo[y : y + SIDE, x : x + SIDE])} for y, x in corners]
     table = pa.Table.from_pylist(rows, schema.arrow_schema())
     pq.write_table(table, folder / "part-0.parquet", row_group_size=8)
     write_common_metadata(str(folder), schema, {"part-0.parquet": 6})

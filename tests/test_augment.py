@@ -14,9 +14,9 @@ from written import crops
 from gan_lib import augment
 
 RANDOM = {
-    "flip": lambda pictures, seed, position: augment.random_flip(pictures, seed, position),
-    "turn": lambda pictures, seed, position: augment.random_turn(pictures, seed, position),
-    "crop": lambda pictures, seed, position: augment.random_crop(pictures, 5, seed, position),
+    "flip": lambda images, seed, position: augment.random_hflip(images, seed, position),
+    "turn": lambda images, seed, position: augment.random_rot90(images, seed, position),
+    "crop": lambda images, seed, position: augment.random_crop(images, 5, seed, position),
 }
 
 
@@ -32,49 +32,49 @@ def positions(count: int) -> Tensor:
 
 @pytest.mark.parametrize("change", RANDOM.values(), ids=RANDOM)
 def test_a_sample_is_changed_alike_in_whatever_batch_it_comes(change: Callable[[Tensor, int, Tensor], Tensor]):
-    pictures = torch.randint(0, 256, (64, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    whole = change(pictures, 5, positions(64))
+    images = torch.randint(0, 256, (64, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    whole = change(images, 5, positions(64))
     mixed = torch.randperm(64, generator=torch.Generator().manual_seed(1))
-    assert torch.equal(change(pictures[mixed], 5, positions(64)[mixed]), whole[mixed])
-    assert torch.equal(torch.cat([change(pictures[n::4], 5, positions(64)[n::4]) for n in range(4)])[0], whole[0])
-    channels_last = pictures.to(memory_format=torch.channels_last)
+    assert torch.equal(change(images[mixed], 5, positions(64)[mixed]), whole[mixed])
+    assert torch.equal(torch.cat([change(images[n::4], 5, positions(64)[n::4]) for n in range(4)])[0], whole[0])
+    channels_last = images.to(memory_format=torch.channels_last)
     assert torch.equal(change(channels_last, 5, positions(64)), whole)
 
 
 @pytest.mark.parametrize("change", RANDOM.values(), ids=RANDOM)
 def test_another_seed_changes_other_samples(change: Callable[[Tensor, int, Tensor], Tensor]):
-    pictures = numbered(64)
-    assert not torch.equal(change(pictures, 5, positions(64)), change(pictures, 6, positions(64)))
+    images = numbered(64)
+    assert not torch.equal(change(images, 5, positions(64)), change(images, 6, positions(64)))
 
 
 @pytest.mark.parametrize("change", RANDOM.values(), ids=RANDOM)
 def test_the_input_stays_as_it_was(change: Callable[[Tensor, int, Tensor], Tensor]):
-    pictures = numbered(16)
-    change(pictures, 5, positions(16))
-    assert torch.equal(pictures, numbered(16))
+    images = numbered(16)
+    change(images, 5, positions(16))
+    assert torch.equal(images, numbered(16))
 
 
-def test_half_of_the_pictures_are_mirrored_and_the_others_untouched():
-    pictures = numbered(20_000)
-    flipped = augment.random_flip(pictures, 1, positions(20_000))
-    mirrored = (flipped == pictures.flip(-1)).flatten(1).all(1)
-    untouched = (flipped == pictures).flatten(1).all(1)
+def test_half_of_the_images_are_mirrored_and_the_others_untouched():
+    images = numbered(20_000)
+    flipped = augment.random_hflip(images, 1, positions(20_000))
+    mirrored = (flipped == images.flip(-1)).flatten(1).all(1)
+    untouched = (flipped == images).flatten(1).all(1)
     assert (mirrored ^ untouched).all()
     assert abs(mirrored.float().mean().item() - 0.5) < 4 * 0.5 / 20_000**0.5  # four standard deviations
 
 
 def test_each_of_the_four_turns_comes_equally_often_and_no_other():
-    pictures = numbered(20_000)
-    turned = augment.random_turn(pictures, 1, positions(20_000))
-    is_turn = [(turned == torch.rot90(pictures, -quarters, (-2, -1))).flatten(1).all(1) for quarters in range(4)]
+    images = numbered(20_000)
+    turned = augment.random_rot90(images, 1, positions(20_000))
+    is_turn = [(turned == torch.rot90(images, -quarters, (-2, -1))).flatten(1).all(1) for quarters in range(4)]
     assert (torch.stack(is_turn).sum(0) == 1).all()
     expected = (0.25 * 0.75 / 20_000) ** 0.5
     assert all(abs(turns.float().mean().item() - 0.25) < 4 * expected for turns in is_turn)
 
 
-def test_pictures_that_are_not_square_are_not_turned():
+def test_images_that_are_not_square_are_not_turned():
     with pytest.raises(ValueError, match="square"):
-        augment.random_turn(torch.zeros(1, 3, 4, 6), 0, torch.zeros(1, dtype=torch.int64))
+        augment.random_rot90(torch.zeros(1, 3, 4, 6), 0, torch.zeros(1, dtype=torch.int64))
 
 
 @pytest.mark.parametrize("multiple", [1, 2])
@@ -91,7 +91,7 @@ def test_every_place_of_a_crop_comes_equally_often_and_it_is_cut_unchanged(multi
     assert ((counts - expected) ** 2 / expected).sum() < 2.5 * per_side**2  # chi square, far out in its tail
 
 
-def test_a_crop_as_large_as_the_picture_is_the_picture_and_a_larger_one_is_refused():
+def test_a_crop_as_large_as_the_image_is_the_image_and_a_larger_one_is_refused():
     assert torch.equal(augment.random_crop(numbered(3), 8, 1, positions(3)), numbered(3))
     with pytest.raises(ValueError, match="9 pixels"):
         augment.random_crop(numbered(3), 9, 1, positions(3))
@@ -116,10 +116,10 @@ def test_uniform_and_normal_numbers_have_their_moments_and_depend_on_the_positio
 
 @pytest.mark.parametrize("factor", [2, 3, 4, 8])
 def test_downscaled_bytes_are_pillows(factor: int):
-    pictures = np.stack([*crops(6, 48), *(np.random.default_rng(0).integers(0, 256, (2, 48, 48, 3), dtype=np.uint8))])
-    small = augment.downscale(torch.from_numpy(pictures).permute(0, 3, 1, 2), factor).permute(0, 2, 3, 1).numpy()
+    images = np.stack([*crops(6, 48), *(np.random.default_rng(0).integers(0, 256, (2, 48, 48, 3), dtype=np.uint8))])
+    small = augment.downscale(torch.from_numpy(images).permute(0, 3, 1, 2), factor).permute(0, 2, 3, 1).numpy()
     side = 48 // factor
-    theirs = np.stack([np.asarray(Image.fromarray(p).resize((side, side), Image.Resampling.BICUBIC)) for p in pictures])
+    theirs = np.stack([np.asarray(Image.fromarray(p).resize((side, side), Image.Resampling.BICUBIC)) for p in images])
     assert small.dtype == np.uint8
     # Pillow's weights are rounded to 22 bits: next to a tie it may round the other way.
     difference = np.abs(small.astype(int) - theirs)
@@ -128,8 +128,8 @@ def test_downscaled_bytes_are_pillows(factor: int):
 
 @pytest.mark.parametrize("factor", [2, 4])
 def test_downscaled_floats_are_pillows_without_its_rounding(factor: int):
-    (picture,) = crops(1, 48)
-    grey = picture[..., 1].astype(np.float32)
+    (image,) = crops(1, 48)
+    grey = image[..., 1].astype(np.float32)
     theirs = np.asarray(Image.fromarray(grey).resize((48 // factor,) * 2, Image.Resampling.BICUBIC))
     ours = augment.downscale(torch.from_numpy(grey)[None, None], factor)[0, 0].numpy()
     assert np.abs(ours - theirs).max() < 1e-3

@@ -37,8 +37,8 @@ def seed():
 def test_a_linear_critics_penalty_is_the_square_of_its_norm_minus_one():
     weight = torch.randn(3, 8, 8)
     critic = LinearCritic(weight)
-    real, fake, share = torch.randn(5, 3, 8, 8), torch.randn(5, 3, 8, 8), torch.rand(5)
-    penalty = losses.gradient_penalty(critic, real, fake, share)
+    real, fake, alpha = torch.randn(5, 3, 8, 8), torch.randn(5, 3, 8, 8), torch.rand(5)
+    penalty = losses.gradient_penalty(critic, real, fake, alpha)
     torch.testing.assert_close(penalty, (weight.norm() - 1) ** 2)
 
 
@@ -52,13 +52,13 @@ def test_the_penaltys_own_gradient_is_that_of_the_closed_form():
 
 def test_the_penalty_takes_each_samples_norm_and_not_the_batchs():
     real = torch.stack([torch.full((1, 2, 2), 1.0), torch.full((1, 2, 2), 2.0)])  # norms 2 and 4
-    penalty = losses.gradient_penalty(QuadraticCritic(), real, torch.zeros_like(real), share=torch.ones(2))
+    penalty = losses.gradient_penalty(QuadraticCritic(), real, torch.zeros_like(real), alpha=torch.ones(2))
     torch.testing.assert_close(penalty, torch.tensor((1.0 + 9.0) / 2))
 
 
 def test_the_mixture_has_the_stated_share_of_the_real_sample():
     real, fake = torch.full((1, 1, 1, 1), 3.0), torch.full((1, 1, 1, 1), 1.0)
-    penalty = losses.gradient_penalty(QuadraticCritic(), real, fake, share=torch.tensor([0.25]))
+    penalty = losses.gradient_penalty(QuadraticCritic(), real, fake, alpha=torch.tensor([0.25]))
     torch.testing.assert_close(penalty, torch.tensor((1.5 - 1.0) ** 2))
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Piece = TypeVar("Piece")
 
 
-def spread(
+def parallelize(
     spark: SparkSession,
     pieces: Sequence[Piece],
     work: Callable[[Piece], Iterator[pa.RecordBatch]],

@@ -1,6 +1,6 @@
-"""One picture file to pixels and back: any common format, any colour model, hostile or broken content included.
+"""One image file to pixels and back: any common format, any colour model, hostile or broken content included.
 
-Not for what a corpus wants of a picture (crops, filters, duplicates: `gan_lib.preprocessing`), nor for augmenting batches.
+Not for what a corpus wants of an image (crops, filters, duplicates), nor for augmenting batches.
 
 The decoder was chosen by ``python benchmarks/preprocess.py --decoders`` (100 photos of 481x321 from BSDS500, one
 thread, noisy cores): as JPEG simplejpeg decodes 1016 a second, OpenCV 1015, Pillow 618, libvips 470; as PNG OpenCV 249,
@@ -8,7 +8,7 @@ Pillow 238, libvips 251. Only simplejpeg refuses a JPEG that is damaged in its m
 profile and no CMYK. So simplejpeg decodes the ordinary JPEG, and Pillow everything else. Pillow also reads the header
 (20,700 a second; libvips 7,300): the limits are checked by it, before any pixel is allocated.
 
-Rules that bring every picture to 8-bit RGB:
+Rules that bring every image to 8-bit RGB:
 
 * EXIF orientation is applied.
 * An embedded ICC profile is converted to sRGB (perceptual); one that is broken or does not fit the pixels is ignored.
@@ -60,18 +60,18 @@ class Limits(Settings):
     max_bytes: int = Field(default=64 * 2**20, gt=0)
     """Largest file, in bytes."""
     max_pixels: int = Field(default=50_000_000, gt=0, le=PILLOW_BOMB_LIMIT)
-    """Largest width times height. Above the upper bound Pillow itself refuses to open a picture."""
+    """Largest width times height. Above the upper bound Pillow itself refuses to open an image."""
     min_side: int = Field(default=1, gt=0)
     """Shortest side that is let through, in pixels."""
     max_aspect: float | None = Field(default=None, ge=1)
     """Largest long side over short side; None lets every shape through."""
 
 
-class PictureRejected(UserError):
-    """A file that does not become a picture: ``reason`` is a short slug to count by, the message says more.
+class ImageRejected(UserError):
+    """A file that does not become an image: ``reason`` is a short slug to count by, the message says more.
 
     Reasons: ``empty``, ``too-many-bytes``, ``too-many-pixels``, ``too-small``, ``too-long`` (aspect),
-    ``not-a-picture``, ``corrupt``, ``unsupported`` (a picture of a kind that no rule covers).
+    ``not-a-image``, ``corrupt``, ``unsupported`` (an image of a kind that no rule covers).
     """
 
     def __init__(self, reason: str, detail: str) -> None:
@@ -79,15 +79,15 @@ class PictureRejected(UserError):
         self.reason = reason
         self.detail = detail
 
-    def __reduce__(self) -> tuple[type[PictureRejected], tuple[str, str]]:
+    def __reduce__(self) -> tuple[type[ImageRejected], tuple[str, str]]:
         return type(self), (self.reason, self.detail)  # crosses process borders whole
 
 
 def decode(content: bytes, limits: Limits | None = None) -> Pixels:
-    """Decode one picture file into uint8 RGB, height x width x 3, C-contiguous.
+    """Decode one image file into uint8 RGB, height x width x 3, C-contiguous.
 
     Raises:
-        PictureRejected: with the reason; nothing else, whatever the bytes are.
+        ImageRejected: with the reason; nothing else, whatever the bytes are.
     """
     return decode_enough(content, limits or Limits(), lambda size: size)[0]
 
@@ -95,20 +95,20 @@ def decode(content: bytes, limits: Limits | None = None) -> Pixels:
 def decode_enough(content: bytes, limits: Limits, enough: Callable[[Size], Size]) -> tuple[Pixels, Size]:
     """As :func:`decode`, but a JPEG may come at a half, a quarter or an eighth of its sides where that is enough.
 
-    It takes half the time then: libjpeg computes the smaller picture from the low frequencies of the larger.
+    It takes half the time then: libjpeg computes the smaller image from the low frequencies of the larger.
 
     Args:
         content: the file.
         limits: what it may cost.
-        enough: size of the whole picture, upright -> the least that the pixels returned may have.
+        enough: size of the whole image, upright -> the least that the pixels returned may have.
 
     Returns:
-        the pixels, and the size of the whole picture.
+        the pixels, and the size of the whole image.
     """
     if not content:
-        raise PictureRejected("empty", "the file has no bytes")
+        raise ImageRejected("empty", "the file has no bytes")
     if len(content) > limits.max_bytes:
-        raise PictureRejected("too-many-bytes", f"{len(content)} bytes, allowed are {limits.max_bytes}")
+        raise ImageRejected("too-many-bytes", f"{len(content)} bytes, allowed are {limits.max_bytes}")
     image = _open(content)
     _check_size(image.size, limits)
     try:
@@ -116,12 +116,12 @@ def decode_enough(content: bytes, limits: Limits, enough: Callable[[Size], Size]
             return _decode_jpeg(content, image, enough)
         pixels = np.ascontiguousarray(_to_rgb(image))
         return pixels, (pixels.shape[0], pixels.shape[1])
-    except PictureRejected:
+    except ImageRejected:
         raise
     except Image.DecompressionBombError as error:  # a frame larger than its header said
-        raise PictureRejected("too-many-pixels", str(error)) from None
+        raise ImageRejected("too-many-pixels", str(error)) from None
     except Exception as error:  # the decoders raise whatever their bytes lead them to; a bad file is never our crash
-        raise PictureRejected("corrupt", str(error) or type(error).__name__) from None
+        raise ImageRejected("corrupt", str(error) or type(error).__name__) from None
 
 
 def _decode_jpeg(content: bytes, image: Image.Image, enough: Callable[[Size], Size]) -> tuple[Pixels, Size]:
@@ -139,7 +139,7 @@ def size_of(content: bytes) -> tuple[int, int]:
     """(height, width) by the header alone, before any EXIF rotation.
 
     Raises:
-        PictureRejected: not a picture of a known format.
+        ImageRejected: not an image of a known format.
     """
     width, height = _open(content).size
     return height, width
@@ -172,24 +172,22 @@ def _open(content: bytes) -> Image.Image:
     try:
         return Image.open(io.BytesIO(content), formats=_READABLE)
     except Image.DecompressionBombError as error:
-        raise PictureRejected("too-many-pixels", str(error)) from None
+        raise ImageRejected("too-many-pixels", str(error)) from None
     except UnidentifiedImageError:
-        raise PictureRejected("not-a-picture", "no known picture format begins like this") from None
+        raise ImageRejected("not-a-image", "no known image format begins like this") from None
     except Exception as error:
-        raise PictureRejected("corrupt", str(error) or type(error).__name__) from None
+        raise ImageRejected("corrupt", str(error) or type(error).__name__) from None
 
 
 def _check_size(size: tuple[int, int], limits: Limits) -> None:
     width, height = size
     short, long = sorted(size)
     if width * height > limits.max_pixels:
-        raise PictureRejected("too-many-pixels", f"{width}x{height}, allowed are {limits.max_pixels} pixels")
+        raise ImageRejected("too-many-pixels", f"{width}x{height}, allowed are {limits.max_pixels} pixels")
     if short < limits.min_side:
-        raise PictureRejected("too-small", f"{width}x{height}, the shorter side must have {limits.min_side} pixels")
+        raise ImageRejected("too-small", f"{width}x{height}, the shorter side must have {limits.min_side} pixels")
     if limits.max_aspect is not None and long > limits.max_aspect * short:
-        raise PictureRejected(
-            "too-long", f"{width}x{height}, the sides may differ by a factor of {limits.max_aspect:g}"
-        )
+        raise ImageRejected("too-long", f"{width}x{height}, the sides may differ by a factor of {limits.max_aspect:g}")
 
 
 def _is_ordinary_jpeg(image: Image.Image) -> bool:
@@ -214,7 +212,7 @@ def _orientation(image: Image.Image) -> int:
     """The EXIF orientation, 1 to 8; 1 (upright) where EXIF is missing or broken."""
     try:
         value = image.getexif().get(_ORIENTATION_TAG, 1)
-    except Exception:  # EXIF is a TIFF file inside a picture: as hostile as any, and never worth losing the picture for
+    except Exception:  # EXIF is a TIFF file inside an image: as hostile as any, and never worth losing the image for
         return 1
     return value if value in range(1, 9) else 1
 
@@ -238,7 +236,7 @@ def _to_rgb(image: Image.Image) -> Pixels:
     if upright.mode.startswith("I;16"):
         return np.repeat((np.asarray(upright) >> 8).astype(np.uint8)[:, :, None], 3, axis=2)
     if upright.mode in ("I", "F"):
-        raise PictureRejected("unsupported", f"pixels of mode {upright.mode} (32 bits) have no stated range")
+        raise ImageRejected("unsupported", f"pixels of mode {upright.mode} (32 bits) have no stated range")
     if "transparency" in upright.info or "A" in upright.getbands() or "a" in upright.getbands():
         upright = _over_white(upright)
     if profile is not None:

@@ -23,7 +23,7 @@ class _LogLines:
         sys.stderr.flush()
 
 
-def progress(total: int | None, unit: str, description: str) -> AbstractContextManager[tqdm]:
+def progress_bar(total: int | None, unit: str, description: str) -> AbstractContextManager[tqdm]:
     """A progress bar on stderr; call ``.update(n)`` on it. ``total`` None means that the end is not known.
 
     On a terminal the line is redrawn twice a second; in a log there is a new line every quarter of a minute.

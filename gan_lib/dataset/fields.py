@@ -1,6 +1,6 @@
 """What a field of a dataset is, and the fields that Parquet stores as they are: single values and lists of numbers.
 
-Arrays, stored as bytes, are :mod:`gan_lib.dataset.array_fields`; pictures :mod:`gan_lib.dataset.image_fields`.
+Arrays, stored as bytes, are :mod:`gan_lib.dataset.array_fields`; images :mod:`gan_lib.dataset.image_fields`.
 """
 
 from __future__ import annotations

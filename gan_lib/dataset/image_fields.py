@@ -1,4 +1,4 @@
-"""The fields whose values are picture files: PNG, JPEG, and what else OpenCV knows."""
+"""The fields whose values are image files: PNG, JPEG, and what else OpenCV knows."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from gan_lib.dataset.array_fields import BinaryField, Stored
 from gan_lib.dataset.fields import DatasetError, DecodeError, Shape, check_dtype, check_shape
 
 # A value of a field whose shape is not known beforehand may not claim more than this: 2^28 pixels are 768 MiB of RGB.
-_MAX_PIXELS_OF_A_VARIABLE_PICTURE = 1 << 28
+_MAX_PIXELS_OF_A_VARIABLE_IMAGE = 1 << 28
 
 
 @dataclass(frozen=True)
-class PictureField(BinaryField):
-    """Base of the fields that hold picture files: (height, width) grey or (height, width, 3) RGB."""
+class ImageField(BinaryField):
+    """Base of the fields that hold image files: (height, width) grey or (height, width, 3) RGB."""
 
     shape: Shape
 
@@ -27,7 +27,7 @@ class PictureField(BinaryField):
         object.__setattr__(self, "shape", tuple(self.shape))
         check_shape(self.name, self.shape)
         if len(self.shape) not in (2, 3) or self.shape[2:] not in ((), (3,)):
-            raise DatasetError(f"Field {self.name}: a picture is (height, width[, 3]), not {self.shape}.")
+            raise DatasetError(f"Field {self.name}: an image is (height, width[, 3]), not {self.shape}.")
 
     @property
     @abstractmethod
@@ -66,15 +66,15 @@ class PictureField(BinaryField):
         try:
             array = cv2.imdecode(np.frombuffer(stored, np.uint8), cv2.IMREAD_UNCHANGED)
         except cv2.error as error:
-            raise DecodeError(f"Field {self.name} holds no picture in this row: {error.err}.") from None
+            raise DecodeError(f"Field {self.name} holds no image in this row: {error.err}.") from None
         if array is None:
-            raise DecodeError(f"Field {self.name} holds no picture that can be decoded in this row.")
+            raise DecodeError(f"Field {self.name} holds no image that can be decoded in this row.")
         return cv2.cvtColor(array, cv2.COLOR_BGR2RGB) if array.ndim == 3 and array.shape[2] == 3 else array
 
 
 @dataclass(frozen=True)
-class PngField(PictureField):
-    """A picture as PNG, every pixel as it was; ``dtype`` is "uint8" or "uint16"."""
+class PngField(ImageField):
+    """An image as PNG, every pixel as it was; ``dtype`` is "uint8" or "uint16"."""
 
     dtype: str = "uint8"
 
@@ -91,8 +91,8 @@ class PngField(PictureField):
 
 
 @dataclass(frozen=True)
-class JpegField(PictureField):
-    """A picture as JPEG of ``quality`` 1 to 100, decoded by libjpeg-turbo straight into the batch."""
+class JpegField(ImageField):
+    """An image as JPEG of ``quality`` 1 to 100, decoded by libjpeg-turbo straight into the batch."""
 
     quality: int = 95
 
@@ -115,7 +115,7 @@ class JpegField(PictureField):
     def _decode(self, stored: Stored) -> np.ndarray:
         try:
             height, width, _, _ = simplejpeg.decode_jpeg_header(stored)
-            if height * width > _MAX_PIXELS_OF_A_VARIABLE_PICTURE:
+            if height * width > _MAX_PIXELS_OF_A_VARIABLE_IMAGE:
                 raise DecodeError(f"Field {self.name} holds {width}x{height} pixels: too many.")
             array = simplejpeg.decode_jpeg(stored, self._colours)
         except ValueError as error:
@@ -128,9 +128,9 @@ class JpegField(PictureField):
 
 
 @dataclass(frozen=True)
-class OtherPictureField(PictureField):
-    """A picture in another format that OpenCV reads and writes, such as "webp" or "bmp"."""
+class OtherImageField(ImageField):
+    """An image in another format that OpenCV reads and writes, such as "webp" or "bmp"."""
 
     file_format: str = "webp"
 
-    kind: ClassVar[str] = "other_picture"
+    kind: ClassVar[str] = "other_image"

@@ -1,6 +1,6 @@
 """A published dataset on disk: versions, splits, the manifest that commits a version, and Petastorm's metadata file.
 
-Paths and their meaning only: which rows go where is :mod:`gan_lib.preprocessing`'s decision, and reading rows is the loader's.
+Paths and their meaning only: which rows go where preprocessing decides, and reading rows is the loader's business.
 
     DATASET/versions/000001/train/part-00000.parquet ... _common_metadata
                             validation/ ... test/ ...      (those that have rows)
@@ -68,9 +68,9 @@ class Manifest:
     schema: Schema
     splits: dict[str, Split]
     counts: dict[str, int] = field(default_factory=dict)
-    """source pictures: read, written, rejected, duplicate"""
+    """source images: read, written, rejected, duplicate"""
     rejects: dict[str, int] = field(default_factory=dict)
-    """reason -> pictures"""
+    """reason -> images"""
     configuration: dict[str, Any] = field(default_factory=dict)
     source: dict[str, Any] = field(default_factory=dict)
     statistics: dict[str, Any] = field(default_factory=dict)

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from gan_lib.dataset.array_fields import ArrayField, BinaryField, CompressedArrayField
 from gan_lib.dataset.fields import DatasetError, DecodeError, Field, ListField, ScalarField, Shape
-from gan_lib.dataset.image_fields import JpegField, OtherPictureField, PictureField, PngField
+from gan_lib.dataset.image_fields import ImageField, JpegField, OtherImageField, PngField
 
 __all__ = [
     "ArrayField",
@@ -22,10 +22,10 @@ __all__ = [
     "DatasetError",
     "DecodeError",
     "Field",
+    "ImageField",
     "JpegField",
     "ListField",
-    "OtherPictureField",
-    "PictureField",
+    "OtherImageField",
     "PngField",
     "ScalarField",
     "Schema",
@@ -34,7 +34,7 @@ __all__ = [
 
 _KINDS: dict[str, type[Field]] = {
     field.kind: field
-    for field in (ScalarField, ListField, ArrayField, CompressedArrayField, PngField, JpegField, OtherPictureField)
+    for field in (ScalarField, ListField, ArrayField, CompressedArrayField, PngField, JpegField, OtherImageField)
 }
 
 

@@ -18,10 +18,10 @@ from gan_lib.dataset.schema import (
     CompressedArrayField,
     DatasetError,
     Field,
+    ImageField,
     JpegField,
     ListField,
-    OtherPictureField,
-    PictureField,
+    OtherImageField,
     PngField,
     ScalarField,
     Schema,
@@ -91,7 +91,7 @@ def _dtype(field: Field) -> bytes:
 
 
 def _codec(field: Field) -> bytes:
-    if isinstance(field, PictureField):
+    if isinstance(field, ImageField):
         state = {"_image_codec": _plain(f".{field.file_format}"), "_quality": _plain(getattr(field, "quality", 80))}
         return _instance("petastorm.codecs", "CompressedImageCodec", state)
     if isinstance(field, CompressedArrayField):
@@ -270,7 +270,7 @@ def _field(field: Any) -> Field:
 
 def _field_of_codec(name: str, dtype: str, shape: tuple[int | None, ...], codec: Any, nullable: bool) -> Field:
     if isinstance(codec, _Image):
-        return _picture_field(name, dtype, shape, **vars(codec))
+        return _image_field(name, dtype, shape, **vars(codec))
     if isinstance(codec, _Ndarray):
         return ArrayField(name, dtype, shape)
     if isinstance(codec, _CompressedNdarray):
@@ -282,11 +282,11 @@ def _field_of_codec(name: str, dtype: str, shape: tuple[int | None, ...], codec:
     raise DatasetError(f"The pickled field {name} has a codec that is not one of Petastorm's.")
 
 
-def _picture_field(name: str, dtype: str, shape: tuple[int | None, ...], _image_codec: Any, _quality: Any) -> Field:
+def _image_field(name: str, dtype: str, shape: tuple[int | None, ...], _image_codec: Any, _quality: Any) -> Field:
     file_format = _text(_image_codec).removeprefix(".")
     if file_format in ("jpeg", "jpg"):
         return JpegField(name, shape, _quality)
-    return PngField(name, shape, dtype) if file_format == "png" else OtherPictureField(name, shape, file_format)
+    return PngField(name, shape, dtype) if file_format == "png" else OtherImageField(name, shape, file_format)
 
 
 def _text(value: Any) -> str:

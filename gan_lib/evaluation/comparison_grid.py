@@ -1,4 +1,4 @@
-"""The before/after sheet: the same detail of each picture, as every method sees it, side by side. For people's eyes."""
+"""The before/after sheet: the same detail of each image, as every method sees it, side by side. For people's eyes."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ _PAPER = (255, 255, 255)
 
 @dataclass(frozen=True)
 class Strip:
-    """One picture's row of the sheet: a title, and the same detail by column name, uint8 RGB of equal shape each."""
+    """One image's row of the sheet: a title, and the same detail by column name, uint8 RGB of equal shape each."""
 
     title: str
     details: Mapping[str, Pixels]
 
 
-def busiest_detail(picture: Pixels) -> tuple[slice, slice]:
-    """Where in an RGB picture of (H, W, 3) the window of DETAIL_HEIGHT x DETAIL_WIDTH with most edges lies.
+def busiest_detail(image: Pixels) -> tuple[slice, slice]:
+    """Where in an RGB image of (H, W, 3) the window of DETAIL_HEIGHT x DETAIL_WIDTH with most edges lies.
 
-    A picture smaller than the window is taken whole. Windows are tried in steps of a quarter of their size.
+    An image smaller than the window is taken whole. Windows are tried in steps of a quarter of their size.
     """
-    grey = picture.astype(np.float32).mean(axis=2)
+    grey = image.astype(np.float32).mean(axis=2)
     edges = np.zeros_like(grey)
     edges[1:, 1:] = np.abs(np.diff(grey, axis=0))[:, 1:] + np.abs(np.diff(grey, axis=1))[1:]
     height, width = min(DETAIL_HEIGHT, grey.shape[0]), min(DETAIL_WIDTH, grey.shape[1])

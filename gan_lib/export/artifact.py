@@ -1,7 +1,7 @@
 """A trained net together with everything a stranger needs to run it, saved and loaded without pickle.
 
-This is what leaves training and enters scoring. It knows nothing of picture files, Spark, MLflow or tiles; how a large
-picture is cut so that it fits into memory is the business of :mod:`gan_lib.scoring`.
+This is what leaves training and enters scoring. It knows nothing of image files, Spark, MLflow or tiles; how a large
+image is cut so that it fits into memory is the business of :mod:`gan_lib.scoring`.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from torch.nn import functional as F
 from gan_lib.core.errors import UserError
 
 WEIGHTS = "weights.safetensors"
-DESCRIPTION = "translator.json"
+DESCRIPTION = "artifact.json"
 FORMAT = 1
 
-# Beyond this many input pixels a halo costs more than it saves: such a net counts as one that sees the whole picture.
+# Beyond this many input pixels a halo costs more than it saves: such a net counts as one that sees the whole image.
 FURTHEST_REACH = 500
 
 
-class TranslatorError(UserError):
-    """A translator that cannot be built, saved or loaded; the message names the folder or class and what is wrong."""
+class ArtifactError(UserError):
+    """An artifact that cannot be built, saved or loaded; the message names the folder or class and what is wrong."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,14 @@ class Architecture:
         """The architecture that builds ``net_class(**arguments)``.
 
         Raises:
-            TranslatorError: an argument is not of JSON, or the class cannot be imported by its name.
+            ArtifactError: an argument is not of JSON, or the class cannot be imported by its name.
         """
         if "." in net_class.__qualname__:
-            raise TranslatorError(f"{net_class.__qualname__} is defined inside another scope: no import finds it.")
+            raise ArtifactError(f"{net_class.__qualname__} is defined inside another scope: no import finds it.")
         try:
             plain = json.loads(json.dumps(arguments))
         except TypeError as error:
-            raise TranslatorError(f"The arguments of {net_class.__name__} must be JSON values: {error}.") from None
+            raise ArtifactError(f"The arguments of {net_class.__name__} must be JSON values: {error}.") from None
         return cls(net_class.__module__, net_class.__qualname__, plain)
 
     def build(self, trusted: tuple[str, ...] = ("gan_lib.nets",)) -> nn.Module:
@@ -66,35 +66,35 @@ class Architecture:
         came from elsewhere must not choose freely.
 
         Raises:
-            TranslatorError: the module is not trusted or not there, holds no such net, or refuses the arguments.
+            ArtifactError: the module is not trusted or not there, holds no such net, or refuses the arguments.
         """
         if not any(self.module == package or self.module.startswith(f"{package}.") for package in trusted):
-            raise TranslatorError(
+            raise ArtifactError(
                 f"The net is described as {self.module}.{self.name}, which is outside the trusted packages "
                 f"({', '.join(trusted)}); name its package as trusted if you know where the description came from."
             )
         try:
             net_class = getattr(importlib.import_module(self.module), self.name)
         except (ImportError, AttributeError) as error:
-            raise TranslatorError(f"The net {self.module}.{self.name} is not installed here: {error}.") from error
+            raise ArtifactError(f"The net {self.module}.{self.name} is not installed here: {error}.") from error
         if not (inspect.isclass(net_class) and issubclass(net_class, nn.Module)):
-            raise TranslatorError(f"{self.module}.{self.name} is not a net but a {type(net_class).__name__}.")
+            raise ArtifactError(f"{self.module}.{self.name} is not a net but a {type(net_class).__name__}.")
         try:
             with torch.random.fork_rng(devices=[]):
                 return net_class(**self.arguments)
         except TypeError as error:
-            raise TranslatorError(f"{self.module}.{self.name} refuses its saved arguments: {error}.") from error
+            raise ArtifactError(f"{self.module}.{self.name} refuses its saved arguments: {error}.") from error
 
 
 @dataclass(frozen=True)
-class Translator:
-    """A generator from pictures to pictures.
+class Artifact:
+    """A generator from images to images.
 
     net: takes (B, 3, H, W) floats in ``value_range``, gives (B, 3, scale*H, scale*W) in the same range.
     scale: output pixels for each input pixel along a side.
     multiple: H and W must be multiples of it (strides and windows inside the net).
     halo: how many input pixels around an output pixel it depends on, a multiple of ``multiple``; None for a net that
-        sees the whole picture (instance norm, attention) and so cannot be tiled exactly. See :func:`receptive_halo`.
+        sees the whole image (instance norm, attention) and so cannot be tiled exactly. See :func:`receptive_halo`.
     value_range: the floats that stand for the levels 0 and 255.
     architecture: builds ``net`` again.
     """
@@ -109,36 +109,36 @@ class Translator:
     def __post_init__(self) -> None:
         low, high = self.value_range
         if self.scale < 1 or self.multiple < 1:
-            raise TranslatorError(f"scale and multiple must be 1 or more, not {self.scale} and {self.multiple}.")
+            raise ArtifactError(f"scale and multiple must be 1 or more, not {self.scale} and {self.multiple}.")
         if not low < high:
-            raise TranslatorError(f"value_range must rise, not go from {low} to {high}.")
+            raise ArtifactError(f"value_range must rise, not go from {low} to {high}.")
         if self.halo is not None and (self.halo < 0 or self.halo % self.multiple):
-            raise TranslatorError(f"halo {self.halo} must be a multiple of {self.multiple}, and 0 or more.")
+            raise ArtifactError(f"halo {self.halo} must be a multiple of {self.multiple}, and 0 or more.")
 
-    def to_values(self, pictures: Tensor) -> Tensor:
+    def to_values(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) uint8 -> floats in ``value_range``."""
         low, high = self.value_range
-        return pictures.to(torch.float32).mul_((high - low) / 255).add_(low)
+        return images.to(torch.float32).mul_((high - low) / 255).add_(low)
 
-    def to_pictures(self, values: Tensor) -> Tensor:
+    def to_images(self, values: Tensor) -> Tensor:
         """Floats in ``value_range`` -> the nearest of 256 levels, uint8; what lies outside the range is clipped."""
         low, high = self.value_range
         return values.float().sub(low).mul_(255 / (high - low)).round_().clamp_(0, 255).to(torch.uint8)
 
     @torch.inference_mode()
-    def translate(self, pictures: Tensor) -> Tensor:
-        """(B, 3, H, W) uint8 of any size -> (B, 3, scale*H, scale*W) uint8, the whole picture at once.
+    def translate(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) uint8 of any size -> (B, 3, scale*H, scale*W) uint8, the whole image at once.
 
         Sides that are no multiple of ``multiple`` are continued by their edge and the result is cropped. The net is
         run as it is: in evaluation mode when it came from :meth:`load`.
         """
-        height, width = pictures.shape[-2:]
-        values = pad_to_multiple(self.to_values(pictures), self.multiple)
+        height, width = images.shape[-2:]
+        values = pad_to_multiple(self.to_values(images), self.multiple)
         result = self.net(values)[..., : height * self.scale, : width * self.scale]
-        return self.to_pictures(result)
+        return self.to_images(result)
 
     def save(self, folder: str | Path) -> None:
-        """Write ``weights.safetensors`` and, last, ``translator.json`` into ``folder``, made if missing."""
+        """Write ``weights.safetensors`` and, last, ``artifact.json`` into ``folder``, made if missing."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         weights = {name: value.detach().cpu().contiguous().clone() for name, value in self.net.state_dict().items()}
@@ -154,13 +154,13 @@ class Translator:
         _write_atomic(folder / DESCRIPTION, json.dumps(description, indent=2).encode())
 
     @classmethod
-    def load(cls, folder: str | Path, trusted: tuple[str, ...] = ("gan_lib.nets",)) -> Translator:
+    def load(cls, folder: str | Path, trusted: tuple[str, ...] = ("gan_lib.nets",)) -> Artifact:
         """Load what :meth:`save` wrote, in evaluation mode, on the CPU.
 
         The weights are mapped from the file and not copied, so processes of one machine share one copy in memory.
 
         Raises:
-            TranslatorError: a file is missing or damaged, the net is not ``trusted`` (see :meth:`Architecture.build`),
+            ArtifactError: a file is missing or damaged, the net is not ``trusted`` (see :meth:`Architecture.build`),
                 or the weights are not its own.
         """
         folder = Path(folder)
@@ -171,18 +171,18 @@ class Translator:
             halo = None if description["halo"] is None else int(description["halo"])
             low, high = map(float, description["value_range"])
         except (KeyError, TypeError, ValueError) as error:
-            raise TranslatorError(f"{folder / DESCRIPTION} is not a translator's description: {error!r}.") from error
+            raise ArtifactError(f"{folder / DESCRIPTION} is not an artifact's description: {error!r}.") from error
         net = architecture.build(trusted)
         _assign_weights(net, folder / WEIGHTS)
         net.eval().requires_grad_(False)
         return cls(net, scale, multiple, halo, (low, high), architecture)
 
 
-def pad_to_multiple(pictures: Tensor, multiple: int) -> Tensor:
+def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
     """Continue (B, C, H, W) floats by their edge, to the right and below, until ``multiple`` divides H and W."""
-    height, width = pictures.shape[-2:]
+    height, width = images.shape[-2:]
     below, right = -height % multiple, -width % multiple
-    return F.pad(pictures, (0, right, 0, below), mode="replicate") if below or right else pictures
+    return F.pad(images, (0, right, 0, below), mode="replicate") if below or right else images
 
 
 def receptive_halo(net: nn.Module, multiple: int = 1) -> int | None:
@@ -193,11 +193,11 @@ def receptive_halo(net: nn.Module, multiple: int = 1) -> int | None:
     None where the reach has no end or is over :data:`FURTHEST_REACH` pixels: such a net cannot be tiled exactly.
 
     Raises:
-        TranslatorError: the weights are not finite.
+        ArtifactError: the weights are not finite.
     """
     probe = copy.deepcopy(net).cpu().float().eval()
     if not all(torch.isfinite(value).all() for value in probe.state_dict().values()):
-        raise TranslatorError(f"The weights of {type(net).__name__} are not finite.")
+        raise ArtifactError(f"The weights of {type(net).__name__} are not finite.")
     reaches = []
     for axis in (-2, -1):
         reach = _reach_along(probe, axis, multiple)
@@ -238,11 +238,11 @@ def _read_description(path: Path) -> dict[str, Any]:
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise TranslatorError(f"There is no {path}: the folder holds no translator.") from None
+        raise ArtifactError(f"There is no {path}: the folder holds no artifact.") from None
     except (OSError, ValueError) as error:
-        raise TranslatorError(f"{path} cannot be read: {error}.") from error
+        raise ArtifactError(f"{path} cannot be read: {error}.") from error
     if not isinstance(description, dict) or description.get("format") != FORMAT:
-        raise TranslatorError(f"{path} is not of format {FORMAT}; it was written by another version of gan_lib.")
+        raise ArtifactError(f"{path} is not of format {FORMAT}; it was written by another version of gan_lib.")
     return description
 
 
@@ -250,9 +250,9 @@ def _assign_weights(net: nn.Module, path: Path) -> None:
     try:
         net.load_state_dict(safetensors.torch.load_file(path), assign=True)
     except FileNotFoundError:
-        raise TranslatorError(f"There is no {path}: the translator has no weights.") from None
+        raise ArtifactError(f"There is no {path}: the artifact has no weights.") from None
     except (safetensors.SafetensorError, RuntimeError, OSError) as error:
-        raise TranslatorError(f"{path} does not hold the weights of {type(net).__name__}: {error}.") from error
+        raise ArtifactError(f"{path} does not hold the weights of {type(net).__name__}: {error}.") from error
 
 
 def _write_atomic(path: Path, data: bytes) -> None:

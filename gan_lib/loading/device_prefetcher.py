@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gan_lib.dataset.catalog import Dataset
-from gan_lib.dataset.schema import PictureField
+from gan_lib.dataset.schema import ImageField
 from gan_lib.loading.decode.batch_decoder import Step
 
 Batch = dict[str, Any]
@@ -19,7 +19,7 @@ class Delivery:
     """Brings batches of ``dataset`` to ``device``: to a GPU asynchronously, while it still computes the step before."""
 
     def __init__(self, dataset: Dataset, device: torch.device) -> None:
-        self._pictures = {f.name: len(f.shape) == 3 for f in dataset.schema if isinstance(f, PictureField)}
+        self._images = {f.name: len(f.shape) == 3 for f in dataset.schema if isinstance(f, ImageField)}
         self._device = device
         self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
 
@@ -29,9 +29,9 @@ class Delivery:
         return self._copies is not None
 
     def batch(self, step: Step, values: dict[str, Any]) -> Batch:
-        """The batch of a step: pictures as (B, C, H, W), and ``"position"``."""
+        """The batch of a step: images as (B, C, H, W), and ``"position"``."""
         batch = {name: _tensors(value) for name, value in values.items()}
-        for name, colour in self._pictures.items():
+        for name, colour in self._images.items():
             batch[name] = _channels_first(batch[name], colour)
         batch["position"] = torch.from_numpy(step.position)
         return batch if self._copies is None else self._copied(batch, self._copies)
@@ -61,8 +61,8 @@ def _moved(value: Any, device: torch.device) -> Any:
     return value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
 
 
-def _channels_first(pictures: Any, colour: bool) -> Any:
+def _channels_first(images: Any, colour: bool) -> Any:
     """(..., H, W, 3) or, grey, (..., H, W) as (..., C, H, W), without a copy."""
-    if isinstance(pictures, list):
-        return [_channels_first(picture, colour) for picture in pictures]
-    return pictures.movedim(-1, -3) if colour else pictures.unsqueeze(-3)
+    if isinstance(images, list):
+        return [_channels_first(image, colour) for image in images]
+    return images.movedim(-1, -3) if colour else images.unsqueeze(-3)

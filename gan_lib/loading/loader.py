@@ -57,7 +57,7 @@ def default_streams(dataset: Dataset, world_size: int) -> int:
 class Loader:
     """Batches of one rank.
 
-    A batch maps each field to its values: pictures as uint8 (B, C, H, W) in channels_last memory format, other arrays
+    A batch maps each field to its values: images as uint8 (B, C, H, W) in channels_last memory format, other arrays
     (B, ...) and numbers (B,) as they are stored, and a list of B values for what forms no tensor (variable shapes as
     tensors; texts, times and decimals). ``"position"``, int64 (B,), is each sample's number in the order of training.
 

@@ -1,1 +1,1 @@
-"""Measures of a picture against the truth, each with the protocol that its numbers are comparable under."""
+"""Measures of an image against the truth, each with the protocol that its numbers are comparable under."""

@@ -1,4 +1,4 @@
-"""WGAN-GP's critic: a discriminator whose score of a picture depends on no other picture of the batch."""
+"""WGAN-GP's critic: a discriminator whose score of an image depends on no other image of the batch."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ _LEAK = 0.2
 
 
 class Critic(nn.Module):
-    """Pictures (B, colours, size, size) -> scores (B,). No norm over the batch: the penalty is of single samples."""
+    """Images (B, channels, size, size) -> scores (B,). No norm over the batch: the penalty is of single samples."""
 
-    def __init__(self, size: int = 64, channels: int = 64, colours: int = 3) -> None:
+    def __init__(self, size: int = 64, base_channels: int = 64, channels: int = 3) -> None:
         super().__init__()
-        halvings = size.bit_length() - 3
-        if size < 8 or size != 2 ** (halvings + 2):
-            raise ValueError(f"pictures of {size} pixels do not halve down to 4; take 8, 16, 32, 64, ...")
-        widths = [colours, *(channels * 2**i for i in range(halvings))]
+        num_downsamples = size.bit_length() - 3
+        if size < 8 or size != 2 ** (num_downsamples + 2):
+            raise ValueError(f"images of {size} pixels do not halve down to 4; take 8, 16, 32, 64, ...")
+        widths = [channels, *(base_channels * 2**i for i in range(num_downsamples))]
         layers: list[nn.Module] = []
         for before, after in pairwise(widths):
             layers += [nn.Conv2d(before, after, 4, stride=2, padding=1), nn.LeakyReLU(_LEAK)]
         self.shrink = nn.Sequential(*layers)
         self.score = nn.Conv2d(widths[-1], 1, 4)
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        scores: Tensor = self.score(self.shrink(pictures)).flatten()
+    def forward(self, images: Tensor) -> Tensor:
+        scores: Tensor = self.score(self.shrink(images)).flatten()
         return scores

@@ -11,9 +11,9 @@ _INIT_DEVIATION = 0.02  # of all weights, as the paper writes (appendix 7.1)
 
 
 class ResnetGenerator(nn.Module):
-    """Pictures (B, 3, H, W) in [-1, 1] -> the same shape and range; H and W multiples of 4.
+    """Images (B, 3, H, W) in [-1, 1] -> the same shape and range; H and W multiples of 4.
 
-    Instance norm sees the whole picture, so this net cannot be tiled exactly.
+    Instance norm sees the whole image, so this net cannot be tiled exactly.
     """
 
     def __init__(self, channels: int = 64, blocks: int = 9) -> None:
@@ -38,12 +38,12 @@ class ResnetGenerator(nn.Module):
         self.apply(_initialise)
 
     def forward(self, x: Tensor) -> Tensor:
-        pictures: Tensor = self.decode(self.body(self.encode(x)))
-        return pictures
+        images: Tensor = self.decode(self.body(self.encode(x)))
+        return images
 
 
 class PatchGAN(nn.Module):
-    """Pictures (B, 3, H, W) -> scores (B, 1, about H / 8, about W / 8), each of a patch of 70 x 70 pixels."""
+    """Images (B, 3, H, W) -> scores (B, 1, about H / 8, about W / 8), each of a patch of 70 x 70 pixels."""
 
     def __init__(self, channels: int = 64) -> None:
         super().__init__()

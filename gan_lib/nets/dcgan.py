@@ -1,4 +1,4 @@
-"""DCGAN's generator and discriminator (Radford et al. 2016) for square pictures of any power of two from 8 on."""
+"""DCGAN's generator and discriminator (Radford et al. 2016) for square images of any power of two from 8 on."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ _INIT_DEVIATION = 0.02  # of all weights, as the paper writes (section 4)
 
 
 class DCGANGenerator(nn.Module):
-    """Noise (B, latent) -> pictures (B, colours, size, size) in [-1, 1]; the last hidden layer is ``channels`` wide."""
+    """Noise (B, latent) -> images (B, channels, size, size) in [-1, 1]; last hidden layer ``base_channels`` wide."""
 
-    def __init__(self, latent: int = 100, size: int = 64, channels: int = 64, colours: int = 3) -> None:
+    def __init__(self, latent: int = 100, size: int = 64, base_channels: int = 64, channels: int = 3) -> None:
         super().__init__()
-        widths = _widths(size, channels)[::-1]
+        widths = _widths(size, base_channels)[::-1]
         self.project = nn.Sequential(nn.ConvTranspose2d(latent, widths[0], 4, bias=False), _norm(widths[0]), nn.ReLU())
         self.grow = nn.Sequential(*(_grown(a, b) for a, b in pairwise(widths)))
-        self.paint = nn.Sequential(nn.ConvTranspose2d(widths[-1], colours, 4, stride=2, padding=1), nn.Tanh())
+        self.paint = nn.Sequential(nn.ConvTranspose2d(widths[-1], channels, 4, stride=2, padding=1), nn.Tanh())
         self.apply(initialise)
 
     def forward(self, latent: Tensor) -> Tensor:
-        pictures: Tensor = self.paint(self.grow(self.project(latent[:, :, None, None])))
-        return pictures
+        images: Tensor = self.paint(self.grow(self.project(latent[:, :, None, None])))
+        return images
 
 
 class DCGANDiscriminator(nn.Module):
-    """Pictures (B, colours, size, size) -> scores (B,). Batch norm everywhere but at its two ends."""
+    """Images (B, channels, size, size) -> scores (B,). Batch norm everywhere but at its two ends."""
 
-    def __init__(self, size: int = 64, channels: int = 64, colours: int = 3) -> None:
+    def __init__(self, size: int = 64, base_channels: int = 64, channels: int = 3) -> None:
         super().__init__()
-        widths = _widths(size, channels)
-        first = nn.Conv2d(colours, widths[0], 4, stride=2, padding=1)
+        widths = _widths(size, base_channels)
+        first = nn.Conv2d(channels, widths[0], 4, stride=2, padding=1)
         self.shrink = nn.Sequential(first, nn.LeakyReLU(_LEAK), *(_shrunk(a, b) for a, b in pairwise(widths)))
         self.score = nn.Conv2d(widths[-1], 1, 4)
         self.apply(initialise)
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        scores: Tensor = self.score(self.shrink(pictures)).flatten()
+    def forward(self, images: Tensor) -> Tensor:
+        scores: Tensor = self.score(self.shrink(images)).flatten()
         return scores
 
 
@@ -53,20 +53,20 @@ def initialise(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
 
 
-def _widths(size: int, channels: int) -> list[int]:
+def _widths(size: int, base_channels: int) -> list[int]:
     """Channels at size / 2, size / 4, ... and last at 4 pixels: twice as many at each halving.
 
     Raises:
         ValueError: ``size`` is no power of two from 8 on.
     """
-    halvings = size.bit_length() - 3
-    if size < 8 or size != 2 ** (halvings + 2):
-        raise ValueError(f"pictures of {size} pixels do not halve down to 4; take 8, 16, 32, 64, ...")
-    return [channels * 2**i for i in range(halvings)]
+    num_downsamples = size.bit_length() - 3
+    if size < 8 or size != 2 ** (num_downsamples + 2):
+        raise ValueError(f"images of {size} pixels do not halve down to 4; take 8, 16, 32, 64, ...")
+    return [base_channels * 2**i for i in range(num_downsamples)]
 
 
-def _norm(channels: int) -> nn.BatchNorm2d:
-    return nn.BatchNorm2d(channels)
+def _norm(base_channels: int) -> nn.BatchNorm2d:
+    return nn.BatchNorm2d(base_channels)
 
 
 def _grown(before: int, after: int) -> nn.Sequential:

@@ -1,4 +1,4 @@
-"""A discriminator that judges every place of a picture by itself, held in check by spectral norm."""
+"""A discriminator that judges every place of an image by itself, held in check by spectral norm."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ _LEAK = 0.2
 
 
 class PatchDiscriminator(nn.Module):
-    """(B, 3, H, W) in [-1, 1] -> what each stage sees, and last the scores. H and W are multiples of 2**halvings.
+    """(B, 3, H, W) in [-1, 1] -> what each stage sees, then the scores. H, W: multiples of 2**num_downsamples.
 
-    The features are (B, channels 2**i, H / 2**i, W / 2**i) from fine to coarse, the scores (B, 1, H / 2**halvings,
-    W / 2**halvings).
+    The features are (B, channels 2**i, H / 2**i, W / 2**i) from fine to coarse, the scores (B, 1, H / 2**num_downsamples,
+    W / 2**num_downsamples).
 
     Sizes are halved by averages and not by strides: a strided convolution looks at some pixels more often than at
     others, and its gradient draws that pattern into what a generator learns. Spectral norm (Miyato et al. 2018) and no
-    batch norm: a score depends on its own picture alone.
+    batch norm: a score depends on its own image alone.
     """
 
-    def __init__(self, channels: int = 64, halvings: int = 3) -> None:
+    def __init__(self, channels: int = 64, num_downsamples: int = 3) -> None:
         super().__init__()
-        widths = [channels * 2**i for i in range(halvings + 1)]
+        widths = [channels * 2**i for i in range(num_downsamples + 1)]
         stages: list[nn.Module] = [nn.Sequential(*_judged(3, widths[0]))]
         stages += [nn.Sequential(nn.AvgPool2d(2), *_judged(before, after)) for before, after in pairwise(widths)]
         self.stages = nn.ModuleList(stages)

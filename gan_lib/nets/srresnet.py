@@ -10,7 +10,7 @@ _RESIDUAL_INIT_SCALE = 0.1  # keeps 16 blocks near the identity at the start, wh
 
 
 class SRResNet(nn.Module):
-    """Enlarge pictures of (B, 3, H, W) in [-1, 1] to (B, 3, scale H, scale W) in the same range (not clamped).
+    """Enlarge images of (B, 3, H, W) in [-1, 1] to (B, 3, scale H, scale W) in the same range (not clamped).
 
     Ledig et al. 2017, with three changes: no batch norm (Lim et al. 2017: sharper range, no artefacts, tiles exactly),
     all work at low resolution with one sub-pixel convolution at its end (Shi et al. 2016: 8 times less arithmetic),

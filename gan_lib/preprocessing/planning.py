@@ -1,6 +1,6 @@
 """Cuts a listed corpus into tasks of equal cost, and leaves out what an earlier version has read.
 
-The listing is written to files where it is made, in Spark tasks; the driver sees one line for each grain of about 4 MiB
+The listing is written to files where it is made, in Spark tasks; the driver sees one line for each work_unit of about 4 MiB
 of source bytes and never a sample's name. A million files of 100 kB are 25,000 such lines.
 """
 
@@ -20,17 +20,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gan_lib.core import storage
-from gan_lib.preprocessing import sample_status as accounts
+from gan_lib.preprocessing import sample_status
 from gan_lib.preprocessing.samples import ARROW_SCHEMA, Item, from_batch, to_batch
 from gan_lib.preprocessing.settings import MEBIBYTE
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-_GRAIN_COST = 4 * MEBIBYTE
+_UNIT_COST = 4 * MEBIBYTE
 _TASKS_WANTED = 16
-_GRAIN_COLUMNS = "url string, row_group int, items bigint, cost bigint, fingerprint bigint, known bigint"
-_GRAIN_SCHEMA = pa.schema(
+_UNIT_COLUMNS = "url string, row_group int, items bigint, cost bigint, fingerprint bigint, known bigint"
+_UNIT_SCHEMA = pa.schema(
     [
         ("url", pa.string()),
         ("row_group", pa.int32()),
@@ -43,7 +43,7 @@ _GRAIN_SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True)
-class Grain:
+class WorkUnit:
     """A few samples in a file of the listing: the smallest share of work."""
 
     url: str
@@ -63,7 +63,7 @@ class Grain:
 class Plan:
     """Which task reads which samples."""
 
-    tasks: tuple[tuple[Grain, ...], ...]
+    tasks: tuple[tuple[WorkUnit, ...], ...]
     fingerprint: int
     """of all samples in the tasks, whatever their order"""
     known: int
@@ -72,16 +72,16 @@ class Plan:
     @property
     def items(self) -> int:
         """Samples to read."""
-        return sum(grain.items for task in self.tasks for grain in task)
+        return sum(work_unit.items for task in self.tasks for work_unit in task)
 
     @property
     def cost(self) -> int:
         """Bytes to read, and some for each file."""
-        return sum(grain.cost for task in self.tasks for grain in task)
+        return sum(work_unit.cost for task in self.tasks for work_unit in task)
 
     def save(self, url: str) -> None:
         """Write the plan as JSON, atomically."""
-        tasks = [[dataclasses.astuple(grain) for grain in task] for task in self.tasks]
+        tasks = [[dataclasses.astuple(work_unit) for work_unit in task] for task in self.tasks]
         values = {"tasks": tasks, "fingerprint": self.fingerprint, "known": self.known}
         storage.write_atomic(url, json.dumps(values).encode())
 
@@ -89,63 +89,65 @@ class Plan:
     def load(url: str) -> Plan:
         """The plan that :meth:`save` wrote."""
         values = json.loads(storage.read_bytes(url))
-        tasks = tuple(tuple(Grain(*grain) for grain in task) for task in values["tasks"])
+        tasks = tuple(tuple(WorkUnit(*work_unit) for work_unit in task) for task in values["tasks"])
         return Plan(tasks, values["fingerprint"], values["known"])
 
 
-def plan_corpus(frame: DataFrame, folder: str, known_accounts: Sequence[str], task_bytes: int) -> Plan:
+def plan_corpus(frame: DataFrame, folder: str, known_statuses: Sequence[str], task_bytes: int) -> Plan:
     """List the corpus into files below ``folder`` and share it out.
 
     Args:
         frame: a source's DataFrame.
         folder: where the listing is written.
-        known_accounts: accounts of an earlier version; samples in them, unchanged, are left out.
+        known_statuses: statuses of an earlier version; samples in them, unchanged, are left out.
         task_bytes: most that a task should read; small corpora get smaller tasks, so that all cores have some.
     """
     rows = frame.mapInArrow(
-        partial(_write_listing, folder, tuple(known_accounts), min(_GRAIN_COST, task_bytes)), _GRAIN_COLUMNS
+        partial(_write_listing, folder, tuple(known_statuses), min(_UNIT_COST, task_bytes)), _UNIT_COLUMNS
     ).collect()
-    grains = [Grain(row.url, row.row_group, row.items, row.cost) for row in rows if row.items]
+    work_units = [WorkUnit(row.url, row.row_group, row.items, row.cost) for row in rows if row.items]
     fingerprint = sum(row.fingerprint for row in rows) % 2**64
-    return Plan(share_out(grains, task_bytes), fingerprint, sum(row.known for row in rows))
+    return Plan(share_out(work_units, task_bytes), fingerprint, sum(row.known for row in rows))
 
 
-def share_out(grains: Sequence[Grain], task_bytes: int) -> tuple[tuple[Grain, ...], ...]:
-    """Grains -> tasks of about equal cost, the costliest first, so that none is left over at the end."""
-    total = sum(grain.cost for grain in grains)
-    wanted = min(max(total // _TASKS_WANTED, min(_GRAIN_COST, task_bytes)), task_bytes)
-    tasks: list[list[Grain]] = []
+def share_out(work_units: Sequence[WorkUnit], task_bytes: int) -> tuple[tuple[WorkUnit, ...], ...]:
+    """WorkUnits -> tasks of about equal cost, the costliest first, so that none is left over at the end."""
+    total = sum(work_unit.cost for work_unit in work_units)
+    wanted = min(max(total // _TASKS_WANTED, min(_UNIT_COST, task_bytes)), task_bytes)
+    tasks: list[list[WorkUnit]] = []
     cost = 0
-    for grain in grains:
-        if not tasks or cost + grain.cost > wanted:
+    for work_unit in work_units:
+        if not tasks or cost + work_unit.cost > wanted:
             tasks.append([])
             cost = 0
-        tasks[-1].append(grain)
-        cost += grain.cost
-    return tuple(map(tuple, sorted(tasks, key=lambda task: -sum(grain.cost for grain in task))))
+        tasks[-1].append(work_unit)
+        cost += work_unit.cost
+    return tuple(map(tuple, sorted(tasks, key=lambda task: -sum(work_unit.cost for work_unit in task))))
 
 
 def _write_listing(
-    folder: str, known_accounts: Sequence[str], grain_cost: int, batches: Iterator[pa.RecordBatch]
+    folder: str, known_statuses: Sequence[str], unit_cost: int, batches: Iterator[pa.RecordBatch]
 ) -> Iterator[pa.RecordBatch]:
-    """Write one partition of the listing, a row group for each grain; yield a line about each."""
-    known = _fingerprints(known_accounts)
+    """Write one partition of the listing, a row group for each work_unit; yield a line about each."""
+    known = _fingerprints(known_statuses)
     url = storage.join(folder, f"{uuid.uuid4().hex}.parquet")
     sink = io.BytesIO()  # holds names and numbers only: about 100 bytes a sample
     lines: list[tuple[str, int, int, int, int, int]] = []
     with pq.ParquetWriter(sink, ARROW_SCHEMA, compression="zstd") as writer:
-        for items, seen in _grains(batches, known, grain_cost):
+        for items, seen in _work_units(batches, known, unit_cost):
             if items:
                 writer.write_batch(to_batch(items))
             fingerprint = sum(item.fingerprint for item in items) % 2**63
             lines.append((url, len(lines), len(items), sum(item.cost for item in items), fingerprint, seen))
     if any(line[2] for line in lines):
         storage.write_atomic(url, sink.getvalue())
-    yield pa.RecordBatch.from_arrays([pa.array(c) for c in zip(*lines, strict=True)], schema=_GRAIN_SCHEMA)
+    yield pa.RecordBatch.from_arrays([pa.array(c) for c in zip(*lines, strict=True)], schema=_UNIT_SCHEMA)
 
 
-def _grains(batches: Iterator[pa.RecordBatch], known: np.ndarray, grain_cost: int) -> Iterator[tuple[list[Item], int]]:
-    """(new samples of a grain, known samples passed over meanwhile); the last grain may be empty."""
+def _work_units(
+    batches: Iterator[pa.RecordBatch], known: np.ndarray, unit_cost: int
+) -> Iterator[tuple[list[Item], int]]:
+    """(new samples of a work_unit, known samples passed over meanwhile); the last work_unit may be empty."""
     items: list[Item] = []
     cost = seen = 0
     for batch in batches:
@@ -156,12 +158,12 @@ def _grains(batches: Iterator[pa.RecordBatch], known: np.ndarray, grain_cost: in
                 continue
             items.append(item)
             cost += item.cost
-            if cost >= grain_cost:
+            if cost >= unit_cost:
                 yield items, seen
                 items, cost, seen = [], 0, 0
     yield items, seen
 
 
-def _fingerprints(known_accounts: Sequence[str]) -> np.ndarray:
-    columns = [accounts.read(url, ["fingerprint"])["fingerprint"].to_numpy() for url in known_accounts]
+def _fingerprints(known_statuses: Sequence[str]) -> np.ndarray:
+    columns = [sample_status.read(url, ["fingerprint"])["fingerprint"].to_numpy() for url in known_statuses]
     return np.unique(np.concatenate(columns)) if columns else np.empty(0, np.int64)

@@ -1,4 +1,4 @@
-"""Pictures of a version's statistics, for the page of its MLflow run. Nothing is computed here."""
+"""Images of a version's statistics, for the page of its MLflow run. Nothing is computed here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gan_lib.dataset.manifest import Manifest
 
 
 def statistics_plots(manifest: Manifest) -> dict[str, np.ndarray]:
-    """name -> H x W x 3 uint8: what became of the samples, why some were rejected, and how large the pictures are."""
+    """name -> H x W x 3 uint8: what became of the samples, why some were rejected, and how large the images are."""
     plots = {
         "counts": _bars("samples", manifest.counts),
         "sizes": _sides(manifest.statistics),
@@ -39,7 +39,7 @@ def _sides(numbers: Mapping[str, Any]) -> np.ndarray:
     axes.bar(places + 0.2, numbers["longer_side"], 0.4, label="longer side")
     axes.set_xticks(places, labels, rotation=60)
     axes.set_xlabel("pixels")
-    axes.set_ylabel("pictures")
+    axes.set_ylabel("images")
     axes.legend()
     return _drawn(figure)
 

@@ -20,23 +20,22 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gan_lib.cluster.parallelize import spread
+from gan_lib.cluster.parallelize import parallelize
 from gan_lib.core import storage
 from gan_lib.core.errors import TooManyRejects, UserError
-from gan_lib.core.progress_bar import progress
+from gan_lib.core.progress_bar import progress_bar
 from gan_lib.dataset.manifest import DataFile, Manifest, Split, published_versions, version_url
 from gan_lib.dataset.schema import ScalarField, Schema
-from gan_lib.preprocessing import sample_status as accounts
-from gan_lib.preprocessing import statistics
+from gan_lib.preprocessing import sample_status, statistics
 from gan_lib.preprocessing.duplicates import matching as duplicates
-from gan_lib.preprocessing.planning import Grain, Plan, plan_corpus
+from gan_lib.preprocessing.planning import Plan, WorkUnit, plan_corpus
 from gan_lib.preprocessing.publishing import versions as publishing
 from gan_lib.preprocessing.publishing.fragments import SPLITS
 from gan_lib.preprocessing.publishing.merging import Output, merge, plan_files
 from gan_lib.preprocessing.sample_status import WRITTEN
 from gan_lib.preprocessing.settings import PreprocessSettings
 from gan_lib.preprocessing.sources.listing import Context, Listing
-from gan_lib.preprocessing.task import Workshop, run_task
+from gan_lib.preprocessing.task import TaskContext, run_task
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -63,7 +62,7 @@ def preprocess(spark: SparkSession, settings: PreprocessSettings) -> Published:
     """Publish the source as a new version of the dataset, with all that the last version holds.
 
     Raises:
-        UserError: the source is not there or empty, no sample became a picture, or the dataset's last version was made
+        UserError: the source is not there or empty, no sample became an image, or the dataset's last version was made
             by another configuration.
     """
     output = storage.absolute(settings.output)
@@ -73,7 +72,7 @@ def preprocess(spark: SparkSession, settings: PreprocessSettings) -> Published:
     draft = storage.join(staging, "plans", uuid.uuid4().hex)
     classes = base.source.get("classes", []) if base else []
     listing = settings.source.listing(Context(spark, storage.join(draft, "spool"), classes))
-    known = list(accounts.of_version(version_url(output, base.version))) if base else []
+    known = list(sample_status.of_version(version_url(output, base.version))) if base else []
     plan = plan_corpus(listing.frame, storage.join(draft, "listing"), known, settings.work.task_bytes)
     if not plan.items:
         return _nothing_new(settings, plan, base, draft)
@@ -142,47 +141,49 @@ class _Run:
             plan.save(plan_url)
         self.plan = plan
         values = [ScalarField(name, dtype) for name, dtype in listing.fields.items()]
-        pictures = [settings.picture_field(name) for name in listing.pictures]
-        self.schema = Schema("Patches", (*pictures, *values))
+        images = [settings.image_field(name) for name in listing.images]
+        self.schema = Schema("Patches", (*images, *values))
         bits = ceil(log2(max(1, 4 * plan.cost / settings.layout.file_bytes)))
-        self.workshop = Workshop(settings, self.schema, listing.pictures, self.folder, min(14, max(4, bits)))
+        self.context = TaskContext(settings, self.schema, listing.images, self.folder, min(14, max(4, bits)))
         self.staged = storage.join(self.folder, "version")
 
     def publish(self) -> Published:
         """Do what is left to do, and commit."""
         self._cut_patches()
-        done = [self.workshop.account_url(task) for task in range(len(self.plan.tasks))]
-        facts = [accounts.facts_of(url) for url in done]
-        copies = self._copies(done)
+        done = [self.context.status_url(task) for task in range(len(self.plan.tasks))]
+        facts = [sample_status.facts_of(url) for url in done]
+        copies = self._duplicates(done)
         outputs = self._outputs(facts)
         fragments = [fragment for fact in facts for fragment in fact["fragments"]]
         dropped = pa.array(sorted(copies), pa.int64())
         with _watched({output.path: 1 for output in outputs}, self.staged, "files", "writing"):
-            new_files = merge(self.spark, self.workshop, fragments, outputs, dropped, self.staged)
+            new_files = merge(self.spark, self.context, fragments, outputs, dropped, self.staged)
         manifest = self._assemble(done, copies, new_files)
         final = version_url(self.settings.output, self.version)
         publishing.commit(self.staged, final, manifest)
         return Published(final, manifest, new=True)
 
     def _cut_patches(self) -> None:
-        workshop = self.workshop
+        context = self.context
 
-        def work(numbered: tuple[int, tuple[Grain, ...]]) -> Iterator[pa.RecordBatch]:
-            run_task(workshop, *numbered)
+        def work(numbered: tuple[int, tuple[WorkUnit, ...]]) -> Iterator[pa.RecordBatch]:
+            run_task(context, *numbered)
             yield pa.RecordBatch.from_arrays([pa.array([numbered[0]], pa.int64())], names=["task"])
 
-        sizes = {f"{n:06d}.parquet": sum(grain.items for grain in task) for n, task in enumerate(self.plan.tasks)}
-        with _watched(sizes, storage.join(workshop.folder, "done"), "pictures", "cutting patches"):
-            spread(self.spark, list(enumerate(self.plan.tasks)), work, "task bigint").collect()
+        sizes = {
+            f"{n:06d}.parquet": sum(work_unit.items for work_unit in task) for n, task in enumerate(self.plan.tasks)
+        }
+        with _watched(sizes, storage.join(context.folder, "done"), "images", "cutting patches"):
+            parallelize(self.spark, list(enumerate(self.plan.tasks)), work, "task bigint").collect()
 
-    def _copies(self, done: list[str]) -> dict[int, str]:
+    def _duplicates(self, done: list[str]) -> dict[int, str]:
         """item -> name of the sample that stays in its place."""
-        return duplicates.find_copies(
-            _written(done), _written(self._known_accounts()), near=self.settings.duplicates.near
+        return duplicates.find_duplicates(
+            _written(done), _written(self._known_statuses()), near=self.settings.duplicates.near
         )
 
-    def _known_accounts(self) -> list[str]:
-        return list(accounts.of_version(self._base_folder)) if self.base else []
+    def _known_statuses(self) -> list[str]:
+        return list(sample_status.of_version(self._base_folder)) if self.base else []
 
     @property
     def _base_folder(self) -> str:
@@ -193,7 +194,7 @@ class _Run:
         for split in SPLITS:
             size = sum(fact["bytes"][split] for fact in facts)
             if any(fact["rows"][split] for fact in facts):
-                bits = self.workshop.bin_bits
+                bits = self.context.bin_bits
                 outputs += plan_files(split, size, self.settings.layout.file_bytes, bits, self.version)
         return outputs
 
@@ -203,18 +204,19 @@ class _Run:
             files = {split: list(part.files) for split, part in self.base.splits.items()}
             old = [file.path for part in files.values() for file in part]
             old += [
-                f"{accounts.FOLDER}/{name}" for name in storage.list_names(f"{self._base_folder}/{accounts.FOLDER}")
+                f"{sample_status.FOLDER}/{name}"
+                for name in storage.list_names(f"{self._base_folder}/{sample_status.FOLDER}")
             ]
             publishing.take_over(self._base_folder, self.staged, old)
         for file in new_files:
             files.setdefault(file.path.partition("/")[0], []).append(file)
-        tables = map(accounts.read, done)
-        publishing.write_accounts(self.staged, self.version, publishing.settled(tables, copies))
-        publishing.write_rejects(self.staged, map(accounts.read, accounts.of_version(self.staged)))
+        tables = map(sample_status.read, done)
+        publishing.write_statuses(self.staged, self.version, publishing.settled(tables, copies))
+        publishing.write_rejects(self.staged, map(sample_status.read, sample_status.of_version(self.staged)))
         publishing.write_metadata(self.staged, self.schema, files)
-        facts = statistics.of_accounts(map(accounts.read, accounts.of_version(self.staged)))
+        facts = statistics.of_statuses(map(sample_status.read, sample_status.of_version(self.staged)))
         if not facts.counts[WRITTEN]:
-            raise UserError(f"None of the {facts.counts['read']} samples became a picture: {facts.rejects}.")
+            raise UserError(f"None of the {facts.counts['read']} samples became an image: {facts.rejects}.")
         rows = sum(file.rows for part in files.values() for file in part)
         if rows != facts.numbers["patches"]:  # would be a bug of ours; better no version than one with a hole
             raise RuntimeError(f"{facts.numbers['patches']} patches were cut, but {rows} rows are in the files")
@@ -244,8 +246,10 @@ def _run_name(settings: PreprocessSettings, plan: Plan, version: int) -> str:
 def _written(urls: list[str]) -> pa.Table:
     """Columns of the samples that became patches: what copies are sought among. About 250 bytes a sample."""
     columns = [*duplicates.COLUMNS, "status"]
-    empty = accounts.ARROW_SCHEMA.empty_table().select(columns)
-    tables = [table.filter(pc.equal(table["status"], WRITTEN)) for table in (accounts.read(u, columns) for u in urls)]
+    empty = sample_status.ARROW_SCHEMA.empty_table().select(columns)
+    tables = [
+        table.filter(pc.equal(table["status"], WRITTEN)) for table in (sample_status.read(u, columns) for u in urls)
+    ]
     return pa.concat_tables([empty, *(table.replace_schema_metadata(None) for table in tables)])
 
 
@@ -266,7 +270,7 @@ def _watched(sizes: Mapping[str, int], folder: str, unit: str, description: str)
         found = {f"{p}/{n}".lstrip("/") for p in parents for n in storage.list_names(storage.join(folder, p))}
         return sum(size for name, size in sizes.items() if name in found)
 
-    with progress(sum(sizes.values()), unit, description) as bar:
+    with progress_bar(sum(sizes.values()), unit, description) as bar:
 
         def watch() -> None:
             while not stop.wait(_SECONDS_BETWEEN_LOOKS):

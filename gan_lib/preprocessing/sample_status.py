@@ -1,4 +1,4 @@
-"""The account of every sample: what became of it and why. Nothing that was listed is missing here.
+"""The status of every sample: what became of it and why. Nothing that was listed is missing here.
 
 Accounts are Parquet, one file a task while a run works, one file a run in the published version. Later runs find in
 them what has been read already.
@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from gan_lib.core import storage
 
 WRITTEN, REJECTED, DUPLICATE = "written", "rejected", "duplicate"
-FOLDER = "accounts"
+FOLDER = "statuses"
 
 ARROW_SCHEMA = pa.schema(
     [
@@ -29,7 +29,7 @@ ARROW_SCHEMA = pa.schema(
         ("reason", pa.string()),
         ("detail", pa.string()),
         ("content", pa.binary(16)),
-        ("looks", pa.binary()),
+        ("phash", pa.binary()),
         ("height", pa.int32()),
         ("width", pa.int32()),
         ("split", pa.string()),
@@ -40,7 +40,7 @@ ARROW_SCHEMA = pa.schema(
 
 
 @dataclass
-class Account:
+class SampleStatus:
     """What became of one sample."""
 
     item: int
@@ -54,22 +54,22 @@ class Account:
     detail: str = ""
     content: bytes | None = None
     """hash of the bytes, where they could be read"""
-    looks: bytes | None = None
-    """perceptual hashes of the last picture, where near duplicates are sought"""
+    phash: bytes | None = None
+    """perceptual hashes of the last image, where near duplicates are sought"""
     height: int = 0
     width: int = 0
     split: str = ""
     patches: int = 0
     sums: list[int] = field(default_factory=list)
-    """over every fourth pixel of the last picture's patches: 3 sums of levels, 3 of their squares, number of pixels"""
+    """over every fourth pixel of the last image's patches: 3 sums of levels, 3 of their squares, number of pixels"""
 
 
-_NAMES = [f.name for f in fields(Account)]
+_NAMES = [f.name for f in fields(SampleStatus)]
 
 
-def write(url: str, accounts: Sequence[Account], facts: dict[str, Any]) -> None:
-    """Write a task's accounts, with ``facts`` (JSON) beside them, atomically."""
-    columns = {name: [getattr(account, name) for account in accounts] for name in _NAMES}
+def write(url: str, statuses: Sequence[SampleStatus], facts: dict[str, Any]) -> None:
+    """Write a task's statuses, with ``facts`` (JSON) beside them, atomically."""
+    columns = {name: [getattr(status, name) for status in statuses] for name in _NAMES}
     metadata = {b"facts": json.dumps(facts).encode()}
     table = pa.table(columns, schema=ARROW_SCHEMA.with_metadata(metadata))
     write_table(url, table)
@@ -93,7 +93,7 @@ def facts_of(url: str) -> dict[str, Any]:
 
 
 def of_version(version_url: str) -> Iterator[str]:
-    """The files with the accounts of all samples that a version knows."""
+    """The files with the statuses of all samples that a version knows."""
     folder = storage.join(version_url, FOLDER)
     for name in storage.list_names(folder):
         yield storage.join(folder, name)

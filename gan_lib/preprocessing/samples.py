@@ -47,7 +47,7 @@ _GUESSED_LENGTH = 256 * 1024
 
 @dataclass(frozen=True)
 class Part:
-    """The bytes of one picture: ``length`` of them from ``offset`` of the file ``url``."""
+    """The bytes of one image: ``length`` of them from ``offset`` of the file ``url``."""
 
     url: str
     offset: int = 0
@@ -56,20 +56,20 @@ class Part:
 
 @dataclass(frozen=True)
 class Item:
-    """One sample of the corpus: one picture, or several that belong together."""
+    """One sample of the corpus: one image, or several that belong together."""
 
     name: str
-    """unique in its source, whatever machine lists it; of equal pictures the one with the smallest name stays"""
+    """unique in its source, whatever machine lists it; of equal images the one with the smallest name stays"""
     parts: tuple[Part, ...]
     fields: str = "{}"
-    """JSON object of the values that go with the pictures: label, caption"""
+    """JSON object of the values that go with the images: label, caption"""
     stamp: str = ""
     """changes when the bytes do (time of modification, etag); empty where the store tells none"""
     problem: str | None = None
     """why there is nothing to read, found while listing; the sample becomes a reject"""
 
     def with_fields(self, fields: Mapping[str, Any]) -> Item:
-        """The same sample with these values beside its pictures."""
+        """The same sample with these values beside its images."""
         return dataclasses.replace(self, fields=json.dumps(fields))
 
     def with_problem(self, problem: str) -> Item:
@@ -88,7 +88,7 @@ class Item:
 
     @property
     def values(self) -> Mapping[str, Any]:
-        """The values that go with the pictures."""
+        """The values that go with the images."""
         return json.loads(self.fields)
 
     @property

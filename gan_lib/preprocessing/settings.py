@@ -8,8 +8,8 @@ from pydantic import Field, model_validator
 
 from gan_lib.core.config import Settings
 from gan_lib.core.images import Limits
-from gan_lib.dataset.schema import ArrayField, JpegField, PictureField, PngField, Shape
-from gan_lib.preprocessing.cropping.patches import Cutting, Filters, KeepSize, Resize, ResizeExact, WholePicture
+from gan_lib.dataset.schema import ArrayField, ImageField, JpegField, PngField, Shape
+from gan_lib.preprocessing.cropping.patches import Cutting, Filters, KeepSize, Resize, ResizeExact, WholeImage
 from gan_lib.preprocessing.sources import Source
 
 MEBIBYTE = 2**20
@@ -22,7 +22,7 @@ class StoreJpeg(Settings):
     quality: int = Field(default=95, ge=1, le=100)
 
     def field(self, name: str, shape: Shape) -> JpegField:
-        """The dataset's field for pictures of this shape."""
+        """The dataset's field for images of this shape."""
         return JpegField(name, shape, self.quality)
 
 
@@ -32,7 +32,7 @@ class StorePng(Settings):
     kind: Literal["png"]
 
     def field(self, name: str, shape: Shape) -> PngField:
-        """The dataset's field for pictures of this shape."""
+        """The dataset's field for images of this shape."""
         return PngField(name, shape)
 
 
@@ -42,7 +42,7 @@ class StoreArray(Settings):
     kind: Literal["array"]
 
     def field(self, name: str, shape: Shape) -> ArrayField:
-        """The dataset's field for pictures of this shape."""
+        """The dataset's field for images of this shape."""
         return ArrayField(name, "uint8", shape)
 
 
@@ -50,7 +50,7 @@ Storage = Annotated[StoreJpeg | StorePng | StoreArray, Field(discriminator="kind
 
 
 class SplitShares(Settings):
-    """Which share of the pictures serves validation and test. A picture's side is a hash of its content."""
+    """Which share of the images serves validation and test. An image's side is a hash of its content."""
 
     validation: float = Field(default=0.0, ge=0, lt=1)
     test: float = Field(default=0.0, ge=0, lt=1)
@@ -65,7 +65,7 @@ class SplitShares(Settings):
 
 
 class Duplicates(Settings):
-    """Which copies of a picture are dropped. Exact copies, byte by byte, always are."""
+    """Which copies of an image are dropped. Exact copies, byte by byte, always are."""
 
     near: bool = False
     """also drop recompressed, resized and slightly cropped copies, found by a perceptual hash"""
@@ -81,25 +81,25 @@ class Layout(Settings):
 
 
 class Work(Settings):
-    """How the work is spread; changes nothing in what comes out."""
+    """How the work is parallelize; changes nothing in what comes out."""
 
     task_bytes: int = Field(default=64 * MEBIBYTE, gt=0)
     """source bytes that one task reads"""
     threads: int = Field(default=2, gt=0)
-    """pictures that a task works on at once. A task holds at most ``threads`` times the memory that ``limits`` admit
-    for one picture, and 64 MiB of finished patches"""
+    """images that a task works on at once. A task holds at most ``threads`` times the memory that ``limits`` admit
+    for one image, and 64 MiB of finished patches"""
 
 
 class PreprocessSettings(Settings):
     """One run of preprocessing."""
 
     source: Source
-    """where the pictures are"""
+    """where the images are"""
     output: str
     """folder or URL of the dataset"""
     limits: Limits = Limits()
     resize: Resize = KeepSize()
-    patches: Cutting = WholePicture()
+    patches: Cutting = WholeImage()
     filters: Filters = Filters()
     storage: Storage = StoreJpeg()
     duplicates: Duplicates = Duplicates()
@@ -114,17 +114,17 @@ class PreprocessSettings(Settings):
 
     @property
     def patch_shape(self) -> Shape:
-        """(height, width, 3) of every patch; None where it differs from picture to picture."""
+        """(height, width, 3) of every patch; None where it differs from image to image."""
         height, width = self.patches.size
-        if isinstance(self.patches, WholePicture) and isinstance(self.resize, ResizeExact):
+        if isinstance(self.patches, WholeImage) and isinstance(self.resize, ResizeExact):
             height, width = self.resize.height, self.resize.width
         return height, width, 3
 
-    def picture_field(self, name: str) -> PictureField | ArrayField:
-        """The dataset's field for patches of the pictures called ``name``."""
+    def image_field(self, name: str) -> ImageField | ArrayField:
+        """The dataset's field for patches of the images called ``name``."""
         return self.storage.field(name, self.patch_shape)
 
     def of_content(self) -> dict[str, Any]:
-        """The settings that decide what comes out of a given picture; two versions of a dataset must share them."""
+        """The settings that decide what comes out of a given image; two versions of a dataset must share them."""
         names = {"limits", "resize", "patches", "filters", "storage", "split", "seed"}
         return self.model_dump(mode="json", include=names)

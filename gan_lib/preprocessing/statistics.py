@@ -1,4 +1,4 @@
-"""What a version holds, in numbers, computed from its accounts: counts, rejects by reason, sizes, channel means."""
+"""What a version holds, in numbers, computed from its statuses: counts, rejects by reason, sizes, channel means."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _EDGES = [0, 16, 32, 64, 128, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 
 
 
 class Statistics:
-    """Adds up accounts, table by table. Sums are exact integers, so their order does not matter."""
+    """Adds up statuses, table by table. Sums are exact integers, so their order does not matter."""
 
     def __init__(self) -> None:
         self._status: Counter[str] = Counter()
@@ -29,7 +29,7 @@ class Statistics:
         self._long = np.zeros(len(_EDGES) - 1, np.int64)
 
     def add(self, table: pa.Table) -> None:
-        """Add accounts."""
+        """Add statuses."""
         self._status.update(table["status"].to_pylist())
         self._fingerprint += int(np.sum(table["fingerprint"].to_numpy().astype(np.uint64), dtype=np.uint64))
         self._reasons.update(table.filter(pc.equal(table["status"], REJECTED))["reason"].to_pylist())
@@ -61,7 +61,7 @@ class Statistics:
 
     @property
     def numbers(self) -> dict[str, Any]:
-        """Patches, their channels' mean and deviation (levels of 0 to 255), histograms of the pictures' sides."""
+        """Patches, their channels' mean and deviation (levels of 0 to 255), histograms of the images' sides."""
         pixels = max(1, self._sums[6])
         means = [float(self._sums[c] / pixels) for c in range(3)]
         deviations = [max(0.0, float(self._sums[3 + c] / pixels) - means[c] ** 2) ** 0.5 for c in range(3)]
@@ -75,8 +75,8 @@ class Statistics:
         }
 
 
-def of_accounts(tables: Iterable[pa.Table]) -> Statistics:
-    """The statistics of all accounts in ``tables``."""
+def of_statuses(tables: Iterable[pa.Table]) -> Statistics:
+    """The statistics of all statuses in ``tables``."""
     statistics = Statistics()
     for table in tables:
         statistics.add(table)

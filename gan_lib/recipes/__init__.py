@@ -1,4 +1,4 @@
-"""One paper, one file: its nets, its phases, its optimisers. Found by name; nothing needs to be registered.
+"""One paper, one file: its nets, its updates, its optimisers. Found by name; nothing needs to be registered.
 
 A recipe is a module with ``class Settings(config.Settings)`` and ``build(settings) -> Recipe``.
 """

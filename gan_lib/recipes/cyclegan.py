@@ -13,31 +13,31 @@ from torch.optim import Adam, Optimizer
 
 from gan_lib import augment, losses
 from gan_lib.core import config
-from gan_lib.export.artifact import Architecture, Translator
+from gan_lib.export.artifact import Architecture, Artifact
 from gan_lib.nets.cyclegan import PatchGAN, ResnetGenerator
 from gan_lib.nets.image_pool import ImagePool
 from gan_lib.recipes.dcgan import coloured, resized
-from gan_lib.recipes.protocol import Batch, Clock, Logs, Phase, Recipe
+from gan_lib.recipes.protocol import Batch, Logs, Progress, Recipe, Update
 
 GENERATORS = ("a_to_b", "b_to_a")
-DISCRIMINATORS = ("judge_a", "judge_b")
+DISCRIMINATORS = ("discriminator_a", "discriminator_b")
 
 
 class Settings(config.Settings):
     """The nets' size and how they are fed."""
 
-    picture: str = "picture"
-    """Field of the first dataset that holds a picture of collection A."""
-    partner_picture: str = "partner_picture"
-    """Field of the second dataset (``data.partner``) with one of collection B, after ``partner_``."""
+    image: str = "image"
+    """Field of the first dataset that holds an image of collection A."""
+    domain_b_image: str = "domain_b_image"
+    """Field of the second dataset (``data.domain_b``) with one of collection B, after ``domain_b_``."""
     size: int = Field(256, ge=32, multiple_of=4)
     """Side of the squares that are learned from."""
     enlarge: float = Field(286 / 256, ge=1)
-    """Pictures are resized to so many times ``size``, and the square is cut from a random place; 1: never cut."""
+    """Images are resized to so many times ``size``, and the square is cut from a random place; 1: never cut."""
     channels: int = Field(64, gt=0)
     blocks: int = Field(9, gt=0)
     pool: int = Field(50, gt=0)
-    """Generated pictures remembered for each discriminator, on each rank."""
+    """Generated images remembered for each discriminator, on each rank."""
     cycle_weight: float = Field(10.0, ge=0)
     identity_weight: float = Field(5.0, ge=0)
     """0 skips the pass that asks a generator to leave its own target collection as it is."""
@@ -47,7 +47,7 @@ class Settings(config.Settings):
 
 
 class CycleGANRecipe(Recipe):
-    """Two translators, two judges, two pools."""
+    """Two artifacts, two judges, two pools."""
 
     ema = GENERATORS
 
@@ -58,21 +58,21 @@ class CycleGANRecipe(Recipe):
             {name: ResnetGenerator(settings.channels, settings.blocks) for name in GENERATORS}
             | {name: PatchGAN(settings.channels) for name in DISCRIMINATORS}
         )
-        self.aux = nn.ModuleDict()
-        self.memory = nn.ModuleDict({name: ImagePool(settings.pool, shape) for name in ("a", "b")})
+        self.frozen = nn.ModuleDict()
+        self.rank_state = nn.ModuleDict({name: ImagePool(settings.pool, shape) for name in ("a", "b")})
 
-    def phases(self) -> Iterable[Phase]:
-        """Generators first; the judges then see what was made, through the pools."""
+    def updates(self) -> Iterable[Update]:
+        """Generators first; the judges then see what was fake, through the pools."""
         return [
-            Phase("generators", GENERATORS, self.generator_loss),
-            Phase("discriminators", DISCRIMINATORS, self.discriminator_loss),
+            Update("generators", GENERATORS, self.generator_loss),
+            Update("discriminators", DISCRIMINATORS, self.discriminator_loss),
         ]
 
     def optimizer(self, net: str, parameters: list[nn.Parameter]) -> Optimizer:
         """Adam with the paper's moments; halve nothing here: ``training.schedule`` falls linearly."""
         return Adam(parameters, lr=self.settings.learning_rate, betas=(0.5, 0.999), fused=True)
 
-    def generator_loss(self, batch: Batch, clock: Clock) -> tuple[Tensor, Logs]:
+    def generator_loss(self, batch: Batch, progress: Progress) -> tuple[Tensor, Logs]:
         """Equation 3 of the paper, with the identity term of its section 5.2."""
         a, b = batch["a"], batch["b"]
         to_a, to_b = self.nets["b_to_a"], self.nets["a_to_b"]
@@ -89,7 +89,7 @@ class CycleGANRecipe(Recipe):
             total = total + self.settings.identity_weight * identity
         return total, {"adversarial": torch.as_tensor(adversarial), "cycle": cycle}
 
-    def discriminator_loss(self, batch: Batch, clock: Clock) -> tuple[Tensor, Logs]:
+    def discriminator_loss(self, batch: Batch, progress: Progress) -> tuple[Tensor, Logs]:
         """Half of the least-squares loss, so that the judges learn slower than the generators (section 4)."""
         loss_a = self._judge("a", batch["a"], batch["fake_a"])
         loss_b = self._judge("b", batch["b"], batch["fake_b"])
@@ -99,15 +99,15 @@ class CycleGANRecipe(Recipe):
         """``a`` and ``b`` of (B, 3, size, size) in [-1, 1], each at random cut and mirrored or not."""
         settings, position = self.settings, rows["position"]
         return {
-            "a": self._square(rows[settings.picture], seed, position),
-            "b": self._square(rows[settings.partner_picture], seed + 1, position),
+            "a": self._square(rows[settings.image], seed, position),
+            "b": self._square(rows[settings.domain_b_image], seed + 1, position),
         }
 
-    def _square(self, pictures: Tensor, seed: int, position: Tensor) -> Tensor:
+    def _square(self, images: Tensor, seed: int, position: Tensor) -> Tensor:
         size = self.settings.size
-        larger = resized(pictures, round(size * self.settings.enlarge))
-        square = augment.random_flip(augment.random_crop(larger, size, seed, position), seed, position)
-        return coloured(square, colours=3)
+        larger = resized(images, round(size * self.settings.enlarge))
+        square = augment.random_hflip(augment.random_crop(larger, size, seed, position), seed, position)
+        return coloured(square, channels=3)
 
     def samples(self, rows: Batch) -> Tensor:
         """A, A as B, B, B as A, side by side."""
@@ -115,14 +115,14 @@ class CycleGANRecipe(Recipe):
         as_b, as_a = self.nets["a_to_b"](batch["a"]), self.nets["b_to_a"](batch["b"])
         return torch.cat([batch["a"], as_b.float(), batch["b"], as_a.float()], dim=3)
 
-    def translator(self) -> Translator:
-        """The configured direction; instance norm sees the whole picture, so there is no halo that tiles it exactly."""
+    def artifact(self) -> Artifact:
+        """The configured direction; instance norm sees the whole image, so there is no halo that tiles it exactly."""
         architecture = Architecture.of(ResnetGenerator, channels=self.settings.channels, blocks=self.settings.blocks)
-        return Translator(self.nets[self.settings.export], 1, 4, None, (-1.0, 1.0), architecture)
+        return Artifact(self.nets[self.settings.export], 1, 4, None, (-1.0, 1.0), architecture)
 
     def _judge(self, collection: str, real: Tensor, fake: Tensor) -> Tensor:
         judge = self.nets[f"judge_{collection}"]
-        shown = self.memory[collection](fake)
+        shown = self.rank_state[collection](fake)
         return losses.least_squares_d(judge(real).float(), judge(shown).float()) / 2
 
 

@@ -1,6 +1,6 @@
 """SRGAN: super-resolution that a discriminator cannot tell from the truth (Ledig et al. 2017).
 
-Start it from a net that was trained by pixels (``training.start_from``), as the paper does. Its perceptual loss
+Start it from a net that was trained by pixels (``training.init_from``), as the paper does. Its perceptual loss
 compares VGG-19 features; where no weights of that net are configured, the discriminator's own features take their place
 (Wang et al. 2018), which needs no data from elsewhere.
 """
@@ -22,7 +22,7 @@ from gan_lib.core.errors import UserError
 from gan_lib.nets.patch_discriminator import PatchDiscriminator
 from gan_lib.nets.vgg import VGGFeatures
 from gan_lib.recipes import srresnet
-from gan_lib.recipes.protocol import Batch, Clock, Logs, Phase, Recipe
+from gan_lib.recipes.protocol import Batch, Logs, Progress, Recipe, Update
 
 
 class Settings(srresnet.Settings):
@@ -30,8 +30,8 @@ class Settings(srresnet.Settings):
 
     learning_rate: float = Field(2e-4, gt=0)
     discriminator_channels: int = Field(64, gt=0)
-    discriminator_halvings: int = Field(3, ge=0)
-    """How often it halves the picture before it judges."""
+    discriminator_num_downsamples: int = Field(3, ge=0)
+    """How often it halves the image before it judges."""
     discriminator_learning_rate: float = Field(4e-4, gt=0)
     pixel_weight: float = Field(1.0, ge=0)
     adversarial_weight: float = Field(0.02, ge=0)
@@ -42,23 +42,23 @@ class Settings(srresnet.Settings):
 
 
 class SRGANRecipe(srresnet.SRResNetRecipe):
-    """SRResNet's generator, data and measures, with two phases of its own."""
+    """SRResNet's generator, data and measures, with two updates of its own."""
 
     settings: Settings
 
     def __init__(self, settings: Settings, vgg: VGGFeatures | None) -> None:
         super().__init__(settings)
         self.nets["discriminator"] = PatchDiscriminator(
-            settings.discriminator_channels, settings.discriminator_halvings
+            settings.discriminator_channels, settings.discriminator_num_downsamples
         )
         if vgg is not None:
-            self.aux["vgg"] = vgg
+            self.frozen["vgg"] = vgg
 
-    def phases(self) -> Iterable[Phase]:
-        """The generator first: the discriminator then judges the very pictures that it made."""
+    def updates(self) -> Iterable[Update]:
+        """The generator first: the discriminator then judges the very images that it fake."""
         return [
-            Phase("generator", ("generator",), self.generator_loss),
-            Phase("discriminator", ("discriminator",), self.discriminator_loss),
+            Update("generator", ("generator",), self.generator_loss),
+            Update("discriminator", ("discriminator",), self.discriminator_loss),
         ]
 
     def optimizer(self, net: str, parameters: list[nn.Parameter]) -> Optimizer:
@@ -69,7 +69,7 @@ class SRGANRecipe(srresnet.SRResNetRecipe):
         }
         return Adam(parameters, lr=rates[net], betas=(0.5, 0.99), fused=True)
 
-    def generator_loss(self, batch: Batch, clock: Clock) -> tuple[Tensor, Logs]:
+    def generator_loss(self, batch: Batch, progress: Progress) -> tuple[Tensor, Logs]:
         """Near the truth in pixels and in features, and taken for real."""
         settings, discriminator = self.settings, self.nets["discriminator"]
         fake = self.nets["generator"](batch["low"]).float()
@@ -85,17 +85,17 @@ class SRGANRecipe(srresnet.SRResNetRecipe):
         )
         return total, {"pixel": pixel, "adversarial": adversarial, "perceptual": perceptual}
 
-    def discriminator_loss(self, batch: Batch, clock: Clock) -> tuple[Tensor, Logs]:
+    def discriminator_loss(self, batch: Batch, progress: Progress) -> tuple[Tensor, Logs]:
         """Tell the truth from what the generator has just made of it."""
         discriminator = self.nets["discriminator"]
         real, fake = (discriminator(batch[name])[-1].float() for name in ("high", "fake"))
         return losses.hinge_d(real, fake), {"real": real.mean(), "fake": fake.mean()}
 
     def _perceptual(self, high: Tensor, fake: Tensor, seen: list[Tensor]) -> Tensor:
-        if "vgg" in self.aux:
+        if "vgg" in self.frozen:
             with torch.no_grad():
-                truth = self.aux["vgg"](high)
-            return F.mse_loss(self.aux["vgg"](fake).float(), truth.float())
+                target = self.frozen["vgg"](high)
+            return F.mse_loss(self.frozen["vgg"](fake).float(), target.float())
         with torch.no_grad():
             *real, _ = self.nets["discriminator"](high)
         return losses.feature_matching(real, seen)

@@ -13,16 +13,16 @@ from gan_lib import augment, losses
 from gan_lib.nets.critic import Critic
 from gan_lib.nets.dcgan import DCGANGenerator
 from gan_lib.recipes import dcgan
-from gan_lib.recipes.protocol import Batch, Clock, Logs, Phase, Recipe
+from gan_lib.recipes.protocol import Batch, Logs, Progress, Recipe, Update
 
-_SHARE = 101  # which of a sample's random numbers; dcgan takes the one before
+_ALPHA = 101  # which of a sample's random numbers; dcgan takes the one before
 
 
 class Settings(dcgan.Settings):
     """Those of DCGAN, whose generator and data it shares, and the game's own."""
 
     learning_rate: float = Field(1e-4, gt=0)
-    critic_turns: int = Field(5, gt=0)
+    critic_updates: int = Field(5, gt=0)
     """Turns of the critic for one of the generator, each on a batch of its own."""
     penalty: float = Field(10.0, ge=0)
     """The paper's lambda."""
@@ -35,44 +35,49 @@ class WGANGPRecipe(dcgan.DCGANRecipe):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        size, channels, colours = settings.size, settings.channels, settings.colours
+        size, base_channels, channels = settings.size, settings.base_channels, settings.channels
         self.nets = nn.ModuleDict(
             {
-                "generator": DCGANGenerator(settings.latent, size, channels, colours),
-                "critic": Critic(size, channels, colours),
+                "generator": DCGANGenerator(settings.latent, size, base_channels, channels),
+                "critic": Critic(size, base_channels, channels),
             }
         )
 
-    def phases(self) -> Iterable[Phase]:
+    def updates(self) -> Iterable[Update]:
         """The critic in every step, the generator in every fifth."""
-        turns = self.settings.critic_turns
+        turns = self.settings.critic_updates
         return [
-            Phase("critic", ("critic",), self.critic_loss),
-            Phase("generator", ("generator",), self.generator_loss, when=lambda clock: clock.step % turns == turns - 1),
+            Update("critic", ("critic",), self.critic_loss),
+            Update(
+                "generator",
+                ("generator",),
+                self.generator_loss,
+                when=lambda progress: progress.step % turns == turns - 1,
+            ),
         ]
 
     def optimizer(self, net: str, parameters: list[nn.Parameter]) -> Optimizer:
         """Adam with the paper's moments (algorithm 1)."""
         return Adam(parameters, lr=self.settings.learning_rate, betas=(0.0, 0.9), fused=True)
 
-    def critic_loss(self, batch: Batch, clock: Clock) -> tuple[Tensor, Logs]:
+    def critic_loss(self, batch: Batch, progress: Progress) -> tuple[Tensor, Logs]:
         """Equation 3 of the paper."""
         critic = self.nets["critic"]
         with torch.no_grad():
-            made = self.nets["generator"](batch["latent"])
-        distance = losses.wasserstein_d(critic(batch["real"]).float(), critic(made).float())
-        penalty = losses.gradient_penalty(critic, batch["real"], made, batch["share"])
+            fake = self.nets["generator"](batch["latent"])
+        distance = losses.wasserstein_d(critic(batch["real"]).float(), critic(fake).float())
+        penalty = losses.gradient_penalty(critic, batch["real"], fake, batch["alpha"])
         return distance + self.settings.penalty * penalty, {"distance": -distance, "penalty": penalty}
 
-    def generator_loss(self, batch: Batch, clock: Clock) -> tuple[Tensor, Logs]:
+    def generator_loss(self, batch: Batch, progress: Progress) -> tuple[Tensor, Logs]:
         """Raise the critic's score."""
-        made = self.nets["generator"](batch["latent"])
-        return losses.hinge_g(self.nets["critic"](made).float()), {}
+        fake = self.nets["generator"](batch["latent"])
+        return losses.hinge_g(self.nets["critic"](fake).float()), {}
 
     def prepare(self, rows: Batch, seed: int) -> Batch:
-        """DCGAN's batch, and the ``share`` (B,) of the real picture in the mixture that the penalty looks at."""
-        share = augment.random_uniform(seed, rows["position"], 1, _SHARE)[:, 0]
-        return {**super().prepare(rows, seed), "share": share}
+        """DCGAN's batch, and the ``alpha`` (B,) of the real image in the mixture that the penalty looks at."""
+        alpha = augment.random_uniform(seed, rows["position"], 1, _ALPHA)[:, 0]
+        return {**super().prepare(rows, seed), "alpha": alpha}
 
 
 def build(settings: Settings) -> Recipe:

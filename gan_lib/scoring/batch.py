@@ -1,6 +1,6 @@
 """Scoring all of a folder or a table, once: resumable, and the same however often it is run.
 
-A picture whose result is there already, made from the same content by the same model in the same way, is kept. What
+An image whose result is there already, made from the same content by the same model in the same way, is kept. What
 arrives night after night is the business of :mod:`gan_lib.scoring.incremental`.
 """
 
@@ -17,7 +17,7 @@ from pyspark.sql import functions as F
 
 from gan_lib.core import storage
 from gan_lib.core.errors import TooManyRejects, UserError
-from gan_lib.core.progress_bar import progress
+from gan_lib.core.progress_bar import progress_bar
 from gan_lib.preprocessing.sources.listing import require_folder
 from gan_lib.scoring.files import File, deal, list_files, name_outputs, require_apart
 from gan_lib.scoring.model import Model
@@ -52,14 +52,14 @@ def require_few_rejects(summary: Summary, settings: ScoreSettings) -> None:
     """Check the share of rejects.
 
     Raises:
-        TooManyRejects: it is over ``most_rejected``.
+        TooManyRejects: it is over ``max_rejected_share``.
     """
-    share = summary.rejected / max(summary.pictures, 1)
-    if share > settings.most_rejected:
+    share = summary.rejected / max(summary.images, 1)
+    if share > settings.max_rejected_share:
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(summary.reasons.items()))
         raise TooManyRejects(
-            f"{summary.rejected} of {summary.pictures} pictures ({share:.1%}) were rejected, allowed are "
-            f"{settings.most_rejected:.1%}: {reasons}. See {Tables(settings.output.url).rejects}."
+            f"{summary.rejected} of {summary.images} images ({share:.1%}) were rejected, allowed are "
+            f"{settings.max_rejected_share:.1%}: {reasons}. See {Tables(settings.output.url).rejects}."
         )
 
 
@@ -112,14 +112,14 @@ def facts(task: ScoreTask) -> dict[str, Any]:
 
 @contextmanager
 def counted(spark: SparkSession, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A progress bar of pictures; the function that is given counts on from inside the workers."""
+    """A progress bar of images; the function that is given counts on from inside the workers."""
     try:
         accumulator = spark.sparkContext.accumulator(0)
     except Exception:  # Spark Connect has no SparkContext, and each version its own way to say so
         yield _uncounted
         return
     done = threading.Event()
-    with progress(total, "pictures", "scoring") as bar:
+    with progress_bar(total, "images", "scoring") as bar:
 
         def follow() -> None:
             while not done.wait(0.5):
@@ -135,7 +135,7 @@ def counted(spark: SparkSession, total: int | None) -> Iterator[Callable[[int], 
             bar.update(accumulator.value - bar.n)
 
 
-def _uncounted(pictures: int) -> None:
+def _uncounted(images: int) -> None:
     pass
 
 
@@ -143,16 +143,16 @@ def _score_table(spark: SparkSession, model: Model, settings: ScoreSettings, run
     """Score a table in chunks; one that is committed, from the same rows in the same way, is not looked at again."""
     limit_batches(spark)
     frame = _table(spark, settings.input)
-    pictures = frame.count()
-    if not pictures:
+    images = frame.count()
+    if not images:
         raise UserError(f"The table {settings.input.table} holds no rows to score.")
     _require_unique(frame, settings.input)
-    chunks = -(-pictures // _LARGEST_CHUNK_ROWS)
+    chunks = -(-images // _LARGEST_CHUNK_ROWS)
     frame = frame.withColumn("chunk", F.pmod(F.xxhash64("key"), F.lit(chunks)))
     tables = Tables(settings.output.url)
     tables.keep_only(_chunk_name(chunk, chunks) for chunk in range(chunks))
     total = Summary()
-    with counted(spark, pictures) as count:
+    with counted(spark, images) as count:
         task = make_task(model, settings, run_id, count)
         for chunk, fingerprint in _fingerprints(frame).items():
             load, made_of = _chunk_name(chunk, chunks), {**facts(task), "rows": fingerprint}
@@ -191,4 +191,4 @@ def _require_unique(frame: DataFrame, settings: InputSettings) -> None:
     twins = frame.groupBy("key").count().where("count > 1 or key is null").limit(3).collect()
     if twins:
         names = ", ".join(repr(row["key"]) for row in twins)
-        raise UserError(f"The column {settings.key} of {settings.table} must name each picture once: {names}.")
+        raise UserError(f"The column {settings.key} of {settings.table} must name each image once: {names}.")

@@ -21,7 +21,7 @@ _TASK_SCHEMA = "task int, keys array<string>, stamps array<string>, outputs arra
 
 
 class File(NamedTuple):
-    """A picture file: its path below the input folder, its bytes, and what changes in a listing with its content."""
+    """An image file: its path below the input folder, its bytes, and what changes in a listing with its content."""
 
     key: str
     size: int

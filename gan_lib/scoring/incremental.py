@@ -1,9 +1,9 @@
-"""Scoring what arrived since the last run: each picture exactly once, whatever is killed in between.
+"""Scoring what arrived since the last run: each image exactly once, whatever is killed in between.
 
 Structured Streaming watches the folder. Its checkpoint fixes which files a micro-batch holds before work on it starts,
 so a batch that was cut short comes again with the same files; those that were done are recognised by the note in their
 results, and the batch's rows are committed once. What the stream never shows is found by listing the folder: files
-without bytes, names that begin with an underscore, and pictures rewritten under a name that was scored before.
+without bytes, names that begin with an underscore, and images rewritten under a name that was scored before.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Watch:
     generation: int = 0
     """Goes up when everything is scored again; each generation has its own checkpoint."""
     accepted: Mapping[str, str] = field(default_factory=dict)
-    """Stamps of rewritten pictures whose old results were to stay."""
+    """Stamps of rewritten images whose old results were to stay."""
 
     @classmethod
     def load(cls, tables: Tables) -> Watch | None:
@@ -65,12 +65,12 @@ class Watch:
 
 
 def score_new(spark: SparkSession, model: Model, settings: ScoreSettings, run_id: str) -> Summary:
-    """Score the pictures that came since the last run with this output.
+    """Score the images that came since the last run with this output.
 
     Raises:
         UserError: the input is no folder, or another one than before, or the output lies inside it, or another run is
             at work on this output.
-        DecisionNeeded: the model, a setting or a scored picture has changed, and ``on_change`` is "ask".
+        DecisionNeeded: the model, a setting or a scored image has changed, and ``on_change`` is "ask".
     """
     if settings.input.folder is None:
         raise UserError("incremental.enabled works on input.folder; a table is scored as a whole.")
@@ -151,7 +151,7 @@ class _Arrivals:
             self._spark.readStream.format("binaryFile")
             .schema("path string, modificationTime timestamp, length long, content binary")
             .option("recursiveFileLookup", "true")
-            .option("maxFilesPerTrigger", str(self._settings.incremental.pictures_a_batch))
+            .option("maxFilesPerTrigger", str(self._settings.incremental.images_per_batch))
             .load(_escape_glob(self._watch.root))
             .select("path")
         )
@@ -216,7 +216,7 @@ class _Arrivals:
 
 @dataclass(frozen=True)
 class Known:
-    """A picture that an earlier run has dealt with."""
+    """An image that an earlier run has dealt with."""
 
     stamp: str
     output: str | None
@@ -230,7 +230,7 @@ def _changed(path: str) -> float:
 
 
 def _known(spark: SparkSession, tables: Tables) -> dict[str, Known]:
-    """All pictures in committed loads, by their key."""
+    """All images in committed loads, by their key."""
     rows = tables.committed_rows(spark)
     found = rows.select("key", "source_stamp", "output").collect() if rows is not None else []
     return {row["key"]: Known(row["source_stamp"], row["output"]) for row in found}
@@ -277,10 +277,10 @@ def _changes(last: Watch, now: Watch, rewritten: Sequence[str]) -> list[str]:
         old, new = (f"{watch.model} version {watch.model_version}" for watch in (last, now))
         changes.append(f"the model changed from {old} to {new}")
     if last.settings != now.settings:
-        changes.append("settings that show in the pictures changed")
+        changes.append("settings that show in the images changed")
     if rewritten:
         names = ", ".join(rewritten[:_NAMES_IN_A_SENTENCE]) + (", ..." if len(rewritten) > _NAMES_IN_A_SENTENCE else "")
-        changes.append(f"{len(rewritten)} scored pictures were rewritten ({names})")
+        changes.append(f"{len(rewritten)} scored images were rewritten ({names})")
     return changes
 
 

@@ -1,4 +1,4 @@
-"""A registered translator on its way from the driver into each Python worker, where it is loaded once.
+"""A registered artifact on its way from the driver into each Python worker, where it is loaded once.
 
 The driver downloads it, so workers need no access to the registry. The files travel as one broadcast; the first worker
 of a machine unpacks them, and all its workers map the same weights.
@@ -19,8 +19,8 @@ import torch
 
 from gan_lib import tracking
 from gan_lib.core.errors import UserError
-from gan_lib.export.artifact import DESCRIPTION, WEIGHTS, Translator
-from gan_lib.scoring.predictor import Generator
+from gan_lib.export.artifact import DESCRIPTION, WEIGHTS, Artifact
+from gan_lib.scoring.predictor import TilePredictor
 from gan_lib.scoring.settings import TilingSettings
 from gan_lib.tracking import TrackingSettings
 
@@ -66,21 +66,21 @@ def fetch(
     ``trusted`` lists the packages that its net may come from; the workers must have them too.
 
     Raises:
-        UserError: no such model, or it is no translator.
+        UserError: no such model, or it is no artifact.
     """
     found = tracking.resolve(uri, settings)
     with tempfile.TemporaryDirectory(prefix="gan_lib-model-") as scratch:
         folder = tracking.download_model(f"models:/{found.name}/{found.version}", settings, scratch)
-        Translator.load(folder, trusted)  # a model that does not load must stop the job here, before Spark starts on it
+        Artifact.load(folder, trusted)  # a model that does not load must stop the job here, before Spark starts on it
         files = {name: (Path(folder) / name).read_bytes() for name in (WEIGHTS, DESCRIPTION)}
     digest = hashlib.sha256(b"".join(files[name] for name in sorted(files))).hexdigest()
     return Model(found.name, found.version, found.run_id, digest, trusted, _shared(spark, files))
 
 
-def generator_in_worker(model: Model, tiling: TilingSettings) -> Generator:
+def predictor_in_worker(model: Model, tiling: TilingSettings) -> TilePredictor:
     """The generator of this Python worker, loaded by its first task, on the device that Spark gave to this task."""
     _set_threads()
-    return _generator(_unpacked(model), model.trusted, tiling, device_of_task())
+    return _predictor(_unpacked(model), model.trusted, tiling, device_of_task())
 
 
 def device_of_task() -> torch.device:
@@ -97,8 +97,8 @@ def device_of_task() -> torch.device:
 
 
 @lru_cache(maxsize=2)  # a worker lives through many jobs, and holds the models of the last ones
-def _generator(folder: str, trusted: tuple[str, ...], tiling: TilingSettings, device: torch.device) -> Generator:
-    return Generator(Translator.load(folder, trusted), device, tiling)
+def _predictor(folder: str, trusted: tuple[str, ...], tiling: TilingSettings, device: torch.device) -> TilePredictor:
+    return TilePredictor(Artifact.load(folder, trusted), device, tiling)
 
 
 def _set_threads() -> None:

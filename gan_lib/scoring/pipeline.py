@@ -1,9 +1,9 @@
-"""From encoded pictures to encoded results within one process: decoded ahead of the device and encoded behind it.
+"""From encoded images to encoded results within one process: decoded ahead of the device and encoded behind it.
 
 Each stage is a generator that draws from the one before, so the whole is a chain that holds a bounded part of the
-corpus: reading and decoding run in threads some pictures ahead, the device works in the caller's thread, encoding in
+corpus: reading and decoding run in threads some images ahead, the device works in the caller's thread, encoding in
 threads behind.
-A picture that fails anywhere goes on as a picture with a reason; the others never notice.
+An image that fails anywhere goes on as an image with a reason; the others never notice.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import torch
 from numpy.typing import NDArray
 
 from gan_lib.core.errors import UserError
-from gan_lib.core.images import Limits, PictureRejected, decode, size_of
-from gan_lib.scoring.predictor import Generator, OutOfMemory
+from gan_lib.core.images import ImageRejected, Limits, decode, size_of
+from gan_lib.scoring.predictor import OutOfMemory, TilePredictor
 from gan_lib.scoring.tiling.canvas import BlendingCanvas, Canvas, DiskCanvas, MemoryCanvas
 from gan_lib.scoring.tiling.tiles import Window, plan, split, whole
 
@@ -30,15 +30,15 @@ Result = TypeVar("Result")
 
 MEGABYTE = 2**20
 READ_AHEAD = 4  # files; each at most Limits.max_bytes
-DECODED_AHEAD_BYTES = 64 * MEGABYTE  # and one picture more
-OPEN_BYTES = 256 * MEGABYTE  # results that wait for their last tile or for the picture before them; one picture more
-ENCODED_BEHIND_BYTES = 64 * MEGABYTE  # and one picture more
+DECODED_AHEAD_BYTES = 64 * MEGABYTE  # and one image more
+OPEN_BYTES = 256 * MEGABYTE  # results that wait for their last tile or for the image before them; one image more
+ENCODED_BEHIND_BYTES = 64 * MEGABYTE  # and one image more
 _BATCHES_OPEN = 4  # batches' worth of tiles that wait for others of their shape
 
 
 @dataclass
-class Picture:
-    """One picture on its way through the pipeline; ``reason`` is set once it has failed."""
+class Request:
+    """One image on its way through the pipeline; ``reason`` is set once it has failed."""
 
     key: str
     read: Callable[[], bytes]
@@ -79,28 +79,28 @@ class Picture:
             self.canvas = None
 
 
-def attempt(stage: Callable[[Picture], None], fatal: tuple[type[Exception], ...] = ()) -> Callable[[Picture], Picture]:
-    """``stage`` for pictures that have not failed yet; its time is added up and its failure becomes the reason.
+def attempt(stage: Callable[[Request], None], fatal: tuple[type[Exception], ...] = ()) -> Callable[[Request], Request]:
+    """``stage`` for images that have not failed yet; its time is added up and its failure becomes the reason.
 
-    ``fatal`` errors are not one picture's trouble and end the job.
+    ``fatal`` errors are not one image's trouble and end the job.
     """
 
-    def run(picture: Picture) -> Picture:
-        if picture.settled:
-            return picture
+    def run(request: Request) -> Request:
+        if request.settled:
+            return request
         start = time.perf_counter()
         try:
-            stage(picture)
-        except PictureRejected as error:
-            picture.reject(error.reason, error.detail)
+            stage(request)
+        except ImageRejected as error:
+            request.reject(error.reason, error.detail)
         except (OutOfMemory, MemoryError) as error:
-            picture.reject("out-of-memory", str(error))
+            request.reject("out-of-memory", str(error))
         except fatal:
             raise
-        except Exception as error:  # one picture's trouble, whatever it is, must not end the job
-            picture.reject("failed", f"{type(error).__name__}: {error}")
-        picture.seconds += time.perf_counter() - start
-        return picture
+        except Exception as error:  # one image's trouble, whatever it is, must not end the job
+            request.reject("failed", f"{type(error).__name__}: {error}")
+        request.seconds += time.perf_counter() - start
+        return request
 
     return run
 
@@ -128,96 +128,96 @@ def ahead(
 
 @dataclass(frozen=True)
 class Tile:
-    """A window of an open picture, waiting for its batch."""
+    """A window of an open image, waiting for its batch."""
 
-    picture: Picture
+    request: Request
     window: Window
 
 
 class _Line:
-    """Open pictures in the order in which they came and must go, and the memory that their canvases take."""
+    """Open images in the order in which they came and must go, and the memory that their canvases take."""
 
     def __init__(self) -> None:
-        self._pictures: deque[tuple[Picture, int]] = deque()
+        self._images: deque[tuple[Request, int]] = deque()
         self.memory = 0
 
-    def append(self, picture: Picture) -> None:
-        self._pictures.append((picture, _weigh_canvas(picture)))
-        self.memory += self._pictures[-1][1]
+    def append(self, request: Request) -> None:
+        self._images.append((request, _weigh_canvas(request)))
+        self.memory += self._images[-1][1]
 
-    def done(self) -> Iterator[Picture]:
+    def done(self) -> Iterator[Request]:
         """Let those at the head go that wait for nothing more."""
-        while self._pictures and (not self._pictures[0][0].tiles_left or self._pictures[0][0].settled):
-            picture, freed = self._pictures.popleft()
+        while self._images and (not self._images[0][0].tiles_left or self._images[0][0].settled):
+            request, freed = self._images.popleft()
             self.memory -= freed
-            yield picture
+            yield request
 
 
 class Pipeline:
-    """Scores streams of pictures with ``generator``.
+    """Scores streams of images with ``generator``.
 
-    ``finish`` turns a picture's full canvas into its ``result``. ``known`` looks at a picture that was read and says
+    ``finish`` turns an image's full canvas into its ``result``. ``known`` looks at an image that was read and says
     whether it was scored before; it is then skipped. Both are called from threads.
     """
 
     def __init__(
         self,
-        generator: Generator,
+        generator: TilePredictor,
         limits: Limits,
-        finish: Callable[[Picture], None],
-        known: Callable[[Picture], bool] | None = None,
+        finish: Callable[[Request], None],
+        known: Callable[[Request], bool] | None = None,
         threads: int = 2,
     ) -> None:
-        self._generator = generator
+        self._predictor = generator
         self._limits = limits
         self._finish = finish
         self._known = known
         self._threads = threads
 
-    def run(self, pictures: Iterable[Picture]) -> Iterator[Picture]:
-        """The same pictures in the same order, each with a result or a reason."""
+    def run(self, images: Iterable[Request]) -> Iterator[Request]:
+        """The same images in the same order, each with a result or a reason."""
         with ThreadPoolExecutor(self._threads, thread_name_prefix="gan_lib-scoring") as pool:
-            read = ahead(pool, attempt(self._read), pictures, weigh=lambda picture: 1, most=READ_AHEAD)
+            read = ahead(pool, attempt(self._read), images, weigh=lambda request: 1, most=READ_AHEAD)
             decoded = ahead(pool, attempt(self._decode), read, _weigh_pixels, DECODED_AHEAD_BYTES)
             enlarged = self._enlarge(decoded)
-            encode = attempt(self._encode, fatal=(OSError,))  # a full disk is not the picture's fault
+            encode = attempt(self._encode, fatal=(OSError,))  # a full disk is not the image's fault
             yield from ahead(pool, encode, enlarged, _weigh_canvas, ENCODED_BEHIND_BYTES)
 
-    def _read(self, picture: Picture) -> None:
+    def _read(self, request: Request) -> None:
         try:
-            picture.content = picture.read()
+            request.content = request.read()
         except OSError as error:
-            raise PictureRejected("unreadable", str(error)) from error
-        if not picture.content:
-            raise PictureRejected("empty", "it has no bytes")
-        if self._known is not None and self._known(picture):
-            picture.skipped = True
-            picture.release()
+            raise ImageRejected("unreadable", str(error)) from error
+        if not request.content:
+            raise ImageRejected("empty", "it has no bytes")
+        if self._known is not None and self._known(request):
+            request.skipped = True
+            request.release()
             return
-        height, width = size_of(picture.content)
-        picture.area = height * width
+        height, width = size_of(request.content)
+        request.area = height * width
 
-    def _decode(self, picture: Picture) -> None:
-        picture.pixels = decode(picture.content, self._limits)
-        picture.content = b""
+    def _decode(self, request: Request) -> None:
+        request.pixels = decode(request.content, self._limits)
+        request.content = b""
 
-    def _encode(self, picture: Picture) -> None:
+    def _encode(self, request: Request) -> None:
         try:
-            self._finish(picture)
+            self._finish(request)
         finally:
-            picture.release()
+            request.release()
 
-    def _enlarge(self, pictures: Iterable[Picture]) -> Iterator[Picture]:
-        """Translate in batches of equal tiles over several pictures; yields each picture when its last tile is done."""
+    def _enlarge(self, images: Iterable[Request]) -> Iterator[Request]:
+        """Translate in batches of equal tiles over several images; yields each image when its last tile is done."""
         line = _Line()
         buckets: dict[tuple[int, int], list[Tile]] = {}
-        for picture in pictures:
-            tiles = self._tiles(picture)
-            line.append(picture)
+        for request in images:
+            tiles = self._tiles(request)
+            line.append(request)
             for tile in tiles:
                 bucket = buckets.setdefault(tile.window.shape, [])
                 bucket.append(tile)
-                if (len(bucket) + 1) * tile.window.area > self._generator.batch_pixels:
+                if (len(bucket) + 1) * tile.window.area > self._predictor.batch_pixels:
                     self._run(buckets.pop(tile.window.shape))
             yield from line.done()
             while buckets and self._too_much_waits(line, buckets):
@@ -229,51 +229,51 @@ class Pipeline:
 
     def _too_much_waits(self, line: _Line, buckets: Mapping[tuple[int, int], list[Tile]]) -> bool:
         """Whether batches must be run before they are full, lest what waits for them takes all the memory."""
-        return _pixels_in(buckets) > _BATCHES_OPEN * self._generator.batch_pixels or line.memory > OPEN_BYTES
+        return _pixels_in(buckets) > _BATCHES_OPEN * self._predictor.batch_pixels or line.memory > OPEN_BYTES
 
-    def _tiles(self, picture: Picture) -> list[Tile]:
+    def _tiles(self, request: Request) -> list[Tile]:
         windows: list[Window] = []
 
-        def open_canvas(picture: Picture) -> None:
-            windows.extend(self._open(picture))
+        def open_canvas(request: Request) -> None:
+            windows.extend(self._open(request))
 
-        attempt(open_canvas)(picture)
-        picture.tiles_left = len(windows)
-        return [Tile(picture, window) for window in windows]
+        attempt(open_canvas)(request)
+        request.tiles_left = len(windows)
+        return [Tile(request, window) for window in windows]
 
-    def _open(self, picture: Picture) -> list[Window]:
-        """Choose the windows and the canvas of a decoded picture."""
-        translator, settings = self._generator.translator, self._generator.settings
-        assert picture.pixels is not None
-        height, width = picture.pixels.shape[:2]
-        picture.height, picture.width = height * translator.scale, width * translator.scale
-        picture.pixels = _pad(picture.pixels, translator.multiple)
-        padded = picture.pixels.shape[:2]
-        too_large = picture.height * picture.width * 3 > settings.canvas_megabytes * MEGABYTE
-        if translator.halo is not None:
-            windows = plan(padded[0], padded[1], settings.tile**2, translator.halo, translator.multiple)
+    def _open(self, request: Request) -> list[Window]:
+        """Choose the windows and the canvas of a decoded image."""
+        artifact, settings = self._predictor.artifact, self._predictor.settings
+        assert request.pixels is not None
+        height, width = request.pixels.shape[:2]
+        request.height, request.width = height * artifact.scale, width * artifact.scale
+        request.pixels = _pad(request.pixels, artifact.multiple)
+        padded = request.pixels.shape[:2]
+        too_large = request.height * request.width * 3 > settings.canvas_megabytes * MEGABYTE
+        if artifact.halo is not None:
+            windows = plan(padded[0], padded[1], settings.tile**2, artifact.halo, artifact.multiple)
             canvas_class = DiskCanvas if too_large else MemoryCanvas
-            picture.canvas = canvas_class(picture.height, picture.width, translator.scale)
+            request.canvas = canvas_class(request.height, request.width, artifact.scale)
             return windows
         if padded[0] * padded[1] <= settings.whole_up_to:
-            picture.canvas = MemoryCanvas(picture.height, picture.width, translator.scale)
+            request.canvas = MemoryCanvas(request.height, request.width, artifact.scale)
             return [whole(*padded)]
         if too_large:
-            raise PictureRejected("too-many-pixels", f"{height}x{width} is too large to be blended in memory")
-        half_overlap = -(-settings.overlap // 2 // translator.multiple) * translator.multiple
-        windows = plan(padded[0], padded[1], settings.tile**2, half_overlap, translator.multiple)
-        picture.canvas = BlendingCanvas(picture.height, picture.width, translator.scale, windows)
+            raise ImageRejected("too-many-pixels", f"{height}x{width} is too large to be blended in memory")
+        half_overlap = -(-settings.overlap // 2 // artifact.multiple) * artifact.multiple
+        windows = plan(padded[0], padded[1], settings.tile**2, half_overlap, artifact.multiple)
+        request.canvas = BlendingCanvas(request.height, request.width, artifact.scale, windows)
         return windows
 
     def _run(self, tiles: list[Tile]) -> None:
         """Translate tiles of one shape together and paste each; where one does not fit, cut it smaller."""
-        tiles = [tile for tile in tiles if not tile.picture.settled]
+        tiles = [tile for tile in tiles if not tile.request.settled]
         if not tiles:
             return
         start = time.perf_counter()
         batch = torch.from_numpy(np.stack([_seen(tile) for tile in tiles])).permute(0, 3, 1, 2)
         try:
-            results = self._generator.run(batch).permute(0, 2, 3, 1).numpy()
+            results = self._predictor.run(batch).permute(0, 2, 3, 1).numpy()
         except OutOfMemory as error:
             self._run_smaller(tiles, error)
             return
@@ -282,53 +282,53 @@ class Pipeline:
             return
         share = (time.perf_counter() - start) / len(tiles)
         for tile, values in zip(tiles, results, strict=True):
-            tile.picture.seconds += share
+            tile.request.seconds += share
             _paste(tile, values)
 
     def _run_smaller(self, tiles: list[Tile], error: OutOfMemory) -> None:
-        translator = self._generator.translator
+        artifact = self._predictor.artifact
         for tile in tiles:
-            picture = tile.picture
-            picture.tiles_left -= 1
-            if translator.halo is None or picture.pixels is None:
-                picture.reject("out-of-memory", str(error))
+            request = tile.request
+            request.tiles_left -= 1
+            if artifact.halo is None or request.pixels is None:
+                request.reject("out-of-memory", str(error))
                 continue
             try:
-                parts = split(tile.window, translator.halo, translator.multiple, *picture.pixels.shape[:2])
+                parts = split(tile.window, artifact.halo, artifact.multiple, *request.pixels.shape[:2])
             except UserError:
-                picture.reject("out-of-memory", str(error))
+                request.reject("out-of-memory", str(error))
                 continue
-            picture.tiles_left += len(parts)
+            request.tiles_left += len(parts)
             for part in parts:
-                self._run([Tile(picture, part)])
+                self._run([Tile(request, part)])
 
     def _run_apart(self, tiles: list[Tile], error: Exception) -> None:
-        """The net failed on this batch: find out on which picture, so that only that one is lost."""
+        """The net failed on this batch: find out on which image, so that only that one is lost."""
         if len(tiles) > 1:
             for tile in tiles:
                 self._run([tile])
             return
-        tiles[0].picture.tiles_left -= 1
-        tiles[0].picture.reject("failed", f"{type(error).__name__}: {error}")
+        tiles[0].request.tiles_left -= 1
+        tiles[0].request.reject("failed", f"{type(error).__name__}: {error}")
 
 
 def _paste(tile: Tile, values: NDArray[np.uint8]) -> None:
-    def paste(picture: Picture) -> None:
-        assert picture.canvas is not None
-        picture.canvas.paste(tile.window, values)
+    def paste(request: Request) -> None:
+        assert request.canvas is not None
+        request.canvas.paste(tile.window, values)
 
-    attempt(paste)(tile.picture)
-    tile.picture.tiles_left -= 1
-    if not tile.picture.tiles_left:
-        tile.picture.pixels = None
-
-
-def _weigh_pixels(picture: Picture) -> int:
-    return 0 if picture.settled else 3 * picture.area
+    attempt(paste)(tile.request)
+    tile.request.tiles_left -= 1
+    if not tile.request.tiles_left:
+        tile.request.pixels = None
 
 
-def _weigh_canvas(picture: Picture) -> int:
-    return 0 if picture.canvas is None else picture.canvas.memory
+def _weigh_pixels(request: Request) -> int:
+    return 0 if request.settled else 3 * request.area
+
+
+def _weigh_canvas(request: Request) -> int:
+    return 0 if request.canvas is None else request.canvas.memory
 
 
 def _pad(pixels: NDArray[np.uint8], multiple: int) -> NDArray[np.uint8]:
@@ -338,8 +338,8 @@ def _pad(pixels: NDArray[np.uint8], multiple: int) -> NDArray[np.uint8]:
 
 def _seen(tile: Tile) -> NDArray[np.uint8]:
     rows, columns = tile.window
-    assert tile.picture.pixels is not None
-    return tile.picture.pixels[rows.start : rows.stop, columns.start : columns.stop]
+    assert tile.request.pixels is not None
+    return tile.request.pixels[rows.start : rows.stop, columns.start : columns.stop]
 
 
 def _pixels_in(buckets: Mapping[tuple[int, int], list[Tile]]) -> int:

@@ -1,6 +1,6 @@
-"""A translator at work on one device: batches of equal tiles in, translated tiles out, and what happens without memory.
+"""An artifact at work on one device: batches of equal tiles in, translated tiles out, and what happens without memory.
 
-Knows nothing of files, pictures' borders or Spark.
+Knows nothing of files, images' borders or Spark.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gan_lib.core.allocator import keep_freed_memory
-from gan_lib.export.artifact import Translator
+from gan_lib.export.artifact import Artifact
 from gan_lib.scoring.settings import TilingSettings
 
 CPU_BATCH_PIXELS = 256 * 256
@@ -25,21 +25,21 @@ class OutOfMemory(Exception):
     """A single tile does not fit into the device's memory."""
 
 
-class Generator:
-    """Runs ``translator`` on ``device``.
+class TilePredictor:
+    """Runs ``artifact`` on ``device``.
 
     ``batch_pixels`` is how many input pixels go into a batch; it is halved for good whenever memory runs out.
     """
 
-    def __init__(self, translator: Translator, device: torch.device, settings: TilingSettings) -> None:
-        self.translator = translator
+    def __init__(self, artifact: Artifact, device: torch.device, settings: TilingSettings) -> None:
+        self.artifact = artifact
         self.settings = settings
         self.device = device
-        translator.net.to(device)
+        artifact.net.to(device)
         if device.type == "cpu":
             keep_freed_memory()
         self.batch_pixels = settings.batch_pixels or (CPU_BATCH_PIXELS if device.type == "cpu" else GPU_BATCH_PIXELS)
-        self._forward = ensembled(translator.net) if settings.self_ensemble else translator.net
+        self._forward = ensembled(artifact.net) if settings.self_ensemble else artifact.net
 
     @torch.inference_mode()
     def run(self, tiles: Tensor) -> Tensor:
@@ -66,8 +66,8 @@ class Generator:
         return torch.cat([self.run(tiles[:half]), self.run(tiles[half:])])
 
     def _translate(self, tiles: Tensor) -> Tensor:
-        values = self.translator.to_values(tiles.to(self.device, non_blocking=True))
-        return self.translator.to_pictures(self._forward(values)).cpu()
+        values = self.artifact.to_values(tiles.to(self.device, non_blocking=True))
+        return self.artifact.to_images(self._forward(values)).cpu()
 
 
 def ensembled(net: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:

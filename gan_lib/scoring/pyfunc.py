@@ -1,6 +1,6 @@
-"""How MLflow runs a registered translator: ``pyfunc.load_model``, ``pyfunc.spark_udf`` and ``mlflow models serve``.
+"""How MLflow runs a registered artifact: ``pyfunc.load_model``, ``pyfunc.spark_udf`` and ``mlflow models serve``.
 
-Encoded pictures in, base64 of PNG out, because neither MLflow's UDF nor JSON can carry bytes. Nor can that UDF carry
+Encoded images in, base64 of PNG out, because neither MLflow's UDF nor JSON can carry bytes. Nor can that UDF carry
 nulls: it makes "None" of a missing string and fails on a missing number. So there are none here. It imports neither
 mlflow nor Spark, and needs nothing of this package but the copy that the saved model brings along.
 """
@@ -15,45 +15,45 @@ import pandas as pd
 import torch
 
 from gan_lib.core.images import Limits
-from gan_lib.export.artifact import Translator
+from gan_lib.export.artifact import Artifact
 from gan_lib.scoring.encoding import encoders as encoding
-from gan_lib.scoring.pipeline import Picture, Pipeline
-from gan_lib.scoring.predictor import Generator
+from gan_lib.scoring.pipeline import Pipeline, Request
+from gan_lib.scoring.predictor import TilePredictor
 from gan_lib.scoring.settings import OutputSettings, TilingSettings
 
 
-class PictureModel:
+class ImageModel:
     """What ``mlflow.pyfunc.load_model(uri).predict`` calls."""
 
-    def __init__(self, translator: Translator) -> None:
+    def __init__(self, artifact: Artifact) -> None:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._pipeline = Pipeline(Generator(translator, device, TilingSettings()), Limits(), _to_base64)
+        self._pipeline = Pipeline(TilePredictor(artifact, device, TilingSettings()), Limits(), _to_base64)
 
-    def predict(self, pictures: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """Column ``content``, encoded pictures (bytes, or base64 as JSON brings it) -> the enlarged, row for row.
+    def predict(self, images: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """Column ``content``, encoded images (bytes, or base64 as JSON brings it) -> the enlarged, row for row.
 
         Columns of the result: ``content``, base64 of a PNG; ``width``; ``height``; ``error``, empty where all is well.
-        A picture that cannot be scored has its reason there, and empty content of 0 by 0.
+        An image that cannot be scored has its reason there, and empty content of 0 by 0.
         """
-        done = list(self._pipeline.run(_pictures(pictures["content"])))
+        done = list(self._pipeline.run(_images(images["content"])))
         return pd.DataFrame(
             {
-                "content": [picture.result or "" for picture in done],
-                "width": [picture.width if picture.result else 0 for picture in done],
-                "height": [picture.height if picture.result else 0 for picture in done],
-                "error": [f"{picture.reason}: {picture.detail}" if picture.reason else "" for picture in done],
+                "content": [request.result or "" for request in done],
+                "width": [request.width if request.result else 0 for request in done],
+                "height": [request.height if request.result else 0 for request in done],
+                "error": [f"{request.reason}: {request.detail}" if request.reason else "" for request in done],
             },
-            index=pictures.index,
+            index=images.index,
         )
 
 
-def _load_pyfunc(path: str) -> PictureModel:
-    """MLflow's entry point: ``path`` is the translator's folder."""
-    return PictureModel(Translator.load(path))
+def _load_pyfunc(path: str) -> ImageModel:
+    """MLflow's entry point: ``path`` is the artifact's folder."""
+    return ImageModel(Artifact.load(path))
 
 
-def _pictures(contents: pd.Series) -> list[Picture]:
-    return [Picture(key="", read=partial(_bytes, content)) for content in contents]
+def _images(contents: pd.Series) -> list[Request]:
+    return [Request(key="", read=partial(_bytes, content)) for content in contents]
 
 
 def _bytes(content: Any) -> bytes:
@@ -62,6 +62,6 @@ def _bytes(content: Any) -> bytes:
     return bytes(content) if content is not None else b""
 
 
-def _to_base64(picture: Picture) -> None:
-    assert picture.canvas is not None
-    picture.result = base64.b64encode(encoding.to_bytes(picture.canvas, OutputSettings(url=""), {})).decode()
+def _to_base64(request: Request) -> None:
+    assert request.canvas is not None
+    request.result = base64.b64encode(encoding.to_bytes(request.canvas, OutputSettings(url=""), {})).decode()

@@ -1,4 +1,4 @@
-"""The table that says what became of each picture, and how parts of it are committed.
+"""The table that says what became of each image, and how parts of it are committed.
 
 A run adds one or more loads. A load appears whole: its rows are staged, moved to their place, and last its note is
 written; a load without a note is replaced by the run that comes after. Layout below the output folder::
@@ -44,7 +44,7 @@ SCHEMA = pa.schema(
         ("source_stamp", pa.string()),  # the listing's size and time of change
         ("model", pa.string()),
         ("model_version", pa.string()),
-        ("settings", pa.string()),  # digest of what shows in the pictures
+        ("settings", pa.string()),  # digest of what shows in the images
         ("run", pa.string()),  # MLflow run that scored it
         ("scored_at", pa.timestamp("us", tz="UTC")),
     ]
@@ -58,7 +58,7 @@ SPARK_SCHEMA = (
 
 @dataclass(frozen=True)
 class Summary:
-    """What became of a number of pictures."""
+    """What became of a number of images."""
 
     scored: int = 0
     kept: int = 0
@@ -66,11 +66,11 @@ class Summary:
     megapixels: float = 0.0
     """Output pixels of the scored ones."""
     seconds: float = 0.0
-    """Work, summed over the pictures."""
+    """Work, summed over the images."""
     reasons: Mapping[str, int] = field(default_factory=dict)
 
     @property
-    def pictures(self) -> int:
+    def images(self) -> int:
         """All that were looked at."""
         return self.scored + self.kept + self.rejected
 
@@ -145,7 +145,7 @@ class Tables:
         return spark.read.schema(SPARK_SCHEMA).parquet(*paths) if paths else None
 
     def sweep(self) -> None:
-        """Remove what a killed run left: staged rows and pictures, and loads that it did not commit."""
+        """Remove what a killed run left: staged rows and images, and loads that it did not commit."""
         storage.remove_tree(self.staging)
         committed = {f"load={load}" for load in self.committed()}
         for side in (self.results, self.rejects):
@@ -160,7 +160,7 @@ class Tables:
         self.sweep()
 
     def forget(self) -> None:
-        """Remove all loads: their pictures are about to be scored again."""
+        """Remove all loads: their images are about to be scored again."""
         for part in ("loads", "results", "rejects"):  # the notes first: what has none is not committed
             storage.remove_tree(storage.join(self.url, part))
 
@@ -185,15 +185,15 @@ def summarise(spark: SparkSession, url: str) -> Summary:
         spark.read.schema(SPARK_SCHEMA)
         .parquet(url)
         .groupBy("status", "reason")
-        .agg(F.count("*").alias("pictures"), pixels.alias("megapixels"), F.sum("seconds").alias("seconds"))
+        .agg(F.count("*").alias("images"), pixels.alias("megapixels"), F.sum("seconds").alias("seconds"))
         .collect()
     )
     total = Summary()
     for row in groups:
         total += Summary(
-            **{row["status"]: row["pictures"]},
+            **{row["status"]: row["images"]},
             megapixels=(row["megapixels"] or 0.0) if row["status"] == SCORED else 0.0,
             seconds=row["seconds"] or 0.0,
-            reasons={row["reason"]: row["pictures"]} if row["reason"] else {},
+            reasons={row["reason"]: row["images"]} if row["reason"] else {},
         )
     return total

@@ -47,7 +47,7 @@ class ModelVersion(NamedTuple):
 
 @dataclass(frozen=True)
 class Serving:
-    """How a saved translator answers as a pyfunc: who loads it, and which columns go in and come out."""
+    """How a saved artifact answers as a pyfunc: who loads it, and which columns go in and come out."""
 
     loader_module: str
     """Has ``_load_pyfunc(folder)``."""
@@ -56,16 +56,16 @@ class Serving:
     outputs: Mapping[str, str]
 
 
-PICTURES = Serving(
+IMAGES = Serving(
     "gan_lib.scoring.pyfunc",
     inputs={"content": "binary"},
     outputs={"content": "string", "width": "long", "height": "long", "error": "string"},
 )
-"""An encoded picture in; out the translated one, as base64 because pyfunc UDFs cannot return binary, or why not."""
+"""An encoded image in; out the translated one, as base64 because pyfunc UDFs cannot return binary, or why not."""
 
 
-def register(run: Run, folder: str, name: str, alias: str | None = None, serving: Serving = PICTURES) -> ModelVersion:
-    """Save the translator in ``folder`` to ``run`` as a pyfunc and make it a new version of the model ``name``.
+def register(run: Run, folder: str, name: str, alias: str | None = None, serving: Serving = IMAGES) -> ModelVersion:
+    """Save the artifact in ``folder`` to ``run`` as a pyfunc and make it a new version of the model ``name``.
 
     The saved model carries this package's code and pins what it was made with; it holds no pickle.
 
@@ -115,7 +115,7 @@ def resolve(uri: str, settings: TrackingSettings | None = None) -> ModelVersion:
 
 
 def download_model(uri: str, settings: TrackingSettings | None = None, destination: str | None = None) -> str:
-    """Bring a registered model to this machine and return the folder of its translator.
+    """Bring a registered model to this machine and return the folder of its artifact.
 
     ``destination`` None: a new temporary folder, which the caller removes.
 
@@ -136,7 +136,7 @@ def download_model(uri: str, settings: TrackingSettings | None = None, destinati
         )
     flavor = yaml.safe_load((Path(folder) / "MLmodel").read_text())["flavors"].get("python_function", {})
     if not str(flavor.get("loader_module", "")).startswith("gan_lib."):
-        raise TrackingError(f"{uri} was not registered by gan_lib and holds no translator.")
+        raise TrackingError(f"{uri} was not registered by gan_lib and holds no artifact.")
     return str(Path(folder) / flavor["data"])
 
 
@@ -168,12 +168,12 @@ def _save(path: Path, folder: str, serving: Serving) -> None:
 
 
 def _example(serving: Serving) -> Any:
-    """One row that fits: a small encoded picture in each binary column."""
+    """One row that fits: a small encoded image in each binary column."""
     import pandas as pd
 
-    picture = io.BytesIO()
-    Image.new("RGB", (16, 16), (200, 120, 40)).save(picture, "PNG")
-    return pd.DataFrame({column: [picture.getvalue()] for column in serving.inputs})
+    image = io.BytesIO()
+    Image.new("RGB", (16, 16), (200, 120, 40)).save(image, "PNG")
+    return pd.DataFrame({column: [image.getvalue()] for column in serving.inputs})
 
 
 def _pins() -> list[str]:

@@ -1,6 +1,6 @@
 """One MLflow run, written from the driver and from rank 0 at once.
 
-Metrics and pictures go through a spool file: noting one never waits for a server, and a server that is away, or a
+Metrics and images go through a spool file: noting one never waits for a server, and a server that is away, or a
 process that is killed, loses none. Everything else (parameters, tags, files, datasets) is written at once and raises.
 Only client calls are used: mlflow's fluent functions keep global state and end a run that another process still writes.
 """
@@ -68,15 +68,15 @@ class Run:
         entries = [{"metric": _legal(k), "value": float(v), "time": now, "step": images} for k, v in metrics.items()]
         self._spool.put(*entries)
 
-    def log_image(self, name: str, picture: np.ndarray, images: int = 0) -> None:
-        """Note a picture, H x W x 3 or H x W uint8, as ``samples/NAME/IMAGES.png``.
+    def log_image(self, name: str, image: np.ndarray, images: int = 0) -> None:
+        """Note an image, H x W x 3 or H x W uint8, as ``samples/NAME/IMAGES.png``.
 
         Returns once it is on the local disk.
         """
-        path = self._folder / "pictures" / f"{_legal(name).replace('/', '_')}-{images:012d}.png"
+        path = self._folder / "images" / f"{_legal(name).replace('/', '_')}-{images:012d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(path)
-        self._spool.put({"picture": str(path), "as": f"samples/{_legal(name)}/{images:012d}.png"})
+        Image.fromarray(image).save(path)
+        self._spool.put({"image": str(path), "as": f"samples/{_legal(name)}/{images:012d}.png"})
 
     def log_artifact(self, path: str, folder: str | None = None) -> None:
         """Upload a local file or folder, below ``folder`` of the run's artifacts."""
@@ -161,15 +161,15 @@ class Run:
             if metrics:
                 client.log_batch(self.id, metrics=metrics)
             for entry in entries:
-                if "picture" in entry:
-                    _deliver_picture(client, self.id, Path(entry["picture"]), entry["as"])
+                if "image" in entry:
+                    _deliver_image(client, self.id, Path(entry["image"]), entry["as"])
         except MlflowException as error:
             if error.error_code in _FINAL_REFUSALS:
                 raise Refused(str(error)) from error
             raise
 
 
-def _deliver_picture(client: Any, run_id: str, path: Path, artifact: str) -> None:
+def _deliver_image(client: Any, run_id: str, path: Path, artifact: str) -> None:
     """Upload and remove; a file that is gone was uploaded before a crash."""
     if not path.exists():
         return

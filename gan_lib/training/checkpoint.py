@@ -100,7 +100,7 @@ def averaged_weights(url: str) -> dict[str, torch.Tensor]:
         newest = found.newest_readable()
         has_best = storage.exists(storage.join(url, BEST))
         if newest is None and not has_best:
-            raise UserError(f"There is no checkpoint in {url}; train there first, or name another training.start_from.")
+            raise UserError(f"There is no checkpoint in {url}; train there first, or name another training.init_from.")
         state = found.load_best() if has_best else found.load(newest or 0)
     else:
         state = read(url)

@@ -1,4 +1,4 @@
-"""Where batches come from: the published dataset, two of them side by side, or tensors in memory."""
+"""Where batches come from: the published dataset, two of them side by side, or tensors in rank_state."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from gan_lib.training.distributed.group import Group
 from gan_lib.training.settings import DataSettings, TrainingSettings
 
 
-class Feed(Protocol):
+class DataSource(Protocol):
     """An endless order of rows that can be taken up anywhere. ``position`` in a batch is each row's place in it."""
 
     def forever(self) -> Iterator[Batch]:
-        """This rank's share of one batch after the other, from where the feed stands."""
+        """This rank's share of one batch after the other, from where the data_source stands."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the feed stands, numbers only: after the last batch that was handed out, not the last read ahead."""
+        """Where the data_source stands, numbers only: after the last batch that was handed out, not the last read ahead."""
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -35,7 +35,7 @@ class Feed(Protocol):
         ...
 
 
-class TensorFeed:
+class TensorDataSource:
     """Rows held in memory, in a new seeded order each epoch: for small data, tests and benchmarks."""
 
     def __init__(self, rows: Batch, batch_size: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
@@ -45,7 +45,7 @@ class TensorFeed:
         self._images = 0
 
     def forever(self) -> Iterator[Batch]:
-        """See :class:`Feed`."""
+        """See :class:`DataSource`."""
         while True:
             start = self._images + self._rank * self._size
             position = torch.arange(start, start + self._size)
@@ -54,11 +54,11 @@ class TensorFeed:
             yield {"position": position, **{name: values[picked] for name, values in self._rows.items()}}
 
     def state_dict(self) -> dict[str, Any]:
-        """See :class:`Feed`."""
+        """See :class:`DataSource`."""
         return {"images": self._images}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """See :class:`Feed`."""
+        """See :class:`DataSource`."""
         self._images = state["images"]
 
     def close(self) -> None:
@@ -75,25 +75,25 @@ class TensorFeed:
         return torch.randperm(count, generator=generator)
 
 
-class PairedFeed:
-    """Two feeds side by side, each in its own order; the second's fields are called ``partner_FIELD``."""
+class PairedDataSource:
+    """Two feeds side by side, each in its own order; the second's fields are called ``domain_b_FIELD``."""
 
-    def __init__(self, first: Feed, partner: Feed) -> None:
-        self._first, self._partner = first, partner
+    def __init__(self, first: DataSource, domain_b: DataSource) -> None:
+        self._first, self._partner = first, domain_b
 
     def forever(self) -> Iterator[Batch]:
-        """See :class:`Feed`."""
+        """See :class:`DataSource`."""
         for own, other in zip(self._first.forever(), self._partner.forever(), strict=True):
             yield paired(own, other)
 
     def state_dict(self) -> dict[str, Any]:
-        """See :class:`Feed`."""
-        return {"first": self._first.state_dict(), "partner": self._partner.state_dict()}
+        """See :class:`DataSource`."""
+        return {"first": self._first.state_dict(), "domain_b": self._partner.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """See :class:`Feed`."""
+        """See :class:`DataSource`."""
         self._first.load_state_dict(state["first"])
-        self._partner.load_state_dict(state["partner"])
+        self._partner.load_state_dict(state["domain_b"])
 
     def close(self) -> None:
         """Close both."""
@@ -101,20 +101,22 @@ class PairedFeed:
         self._partner.close()
 
 
-def paired(own: Batch, partner: Batch) -> Batch:
-    """One batch of two, the second's fields called ``partner_FIELD``."""
-    return {**own, **{f"partner_{name}": values for name, values in partner.items()}}
+def paired(own: Batch, domain_b: Batch) -> Batch:
+    """One batch of two, the second's fields called ``domain_b_FIELD``."""
+    return {**own, **{f"domain_b_{name}": values for name, values in domain_b.items()}}
 
 
-def open_feed(data: DataSettings, training: TrainingSettings, group: Group, device: torch.device) -> Feed:
-    """The feed of this rank as configured: ``data.url``, with ``data.partner`` beside it where one is named."""
-    feed = _open_loader(data.url, data, training, group, device)
-    if data.partner is None:
-        return feed
-    return PairedFeed(feed, _open_loader(data.partner, data, training, group, device))
+def open_data_source(data: DataSettings, training: TrainingSettings, group: Group, device: torch.device) -> DataSource:
+    """The data_source of this rank as configured: ``data.url``, with ``data.domain_b`` beside it where one is named."""
+    data_source = _open_loader(data.url, data, training, group, device)
+    if data.domain_b is None:
+        return data_source
+    return PairedDataSource(data_source, _open_loader(data.domain_b, data, training, group, device))
 
 
-def _open_loader(url: str, data: DataSettings, training: TrainingSettings, group: Group, device: torch.device) -> Feed:
+def _open_loader(
+    url: str, data: DataSettings, training: TrainingSettings, group: Group, device: torch.device
+) -> DataSource:
     dataset = open_dataset(url, split=data.split, version=data.version)
     return Loader(
         dataset,
@@ -130,14 +132,14 @@ def _open_loader(url: str, data: DataSettings, training: TrainingSettings, group
 def read_validation_rows(data: DataSettings, device: torch.device) -> Batch | None:
     """The first rows of the validation split, in one batch on ``device``; None where no such split is configured.
 
-    With ``data.partner`` as many of each dataset, named as :class:`PairedFeed` names them.
+    With ``data.domain_b`` as many of each dataset, named as :class:`PairedDataSource` names them.
     """
     if data.validation_split is None:
         return None
     own = _first_rows(data.url, data.validation_split, data, device)
-    if data.partner is None:
+    if data.domain_b is None:
         return own
-    other = _first_rows(data.partner, data.validation_split, data, device)
+    other = _first_rows(data.domain_b, data.validation_split, data, device)
     count = min(len(own["position"]), len(other["position"]))
     return {name: values[:count] for name, values in paired(own, other).items()}
 

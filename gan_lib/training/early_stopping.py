@@ -8,7 +8,7 @@ from gan_lib.core.errors import UserError
 from gan_lib.training.settings import CheckpointSettings
 
 
-class Judge:
+class EarlyStopping:
     """Follows one measure; without a configured one it never finds a best and never gives up."""
 
     def __init__(self, settings: CheckpointSettings) -> None:
@@ -41,7 +41,7 @@ class Judge:
         return self._best is not None
 
     @property
-    def gives_up(self) -> bool:
+    def should_stop(self) -> bool:
         """Whether ``patience`` measures in a row were no better than the best."""
         return self._settings.patience is not None and self._misses >= self._settings.patience
 

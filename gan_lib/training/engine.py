@@ -1,4 +1,4 @@
-"""One training step of any recipe: phases take their turns on a batch. Knows no model, no file and no data set."""
+"""One training step of any recipe: updates take their turns on a batch. Knows no model, no file and no data set."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from torch import Tensor
 
 from gan_lib.core.errors import UserError
 from gan_lib.core.random import seed_torch
-from gan_lib.recipes.protocol import Batch, Clock, Phase, Recipe
+from gan_lib.recipes.protocol import Batch, Progress, Recipe, Update
 from gan_lib.training.distributed.group import Group
 from gan_lib.training.distributed.sync_batch_norm import synchronise_batch_norm
 from gan_lib.training.ema import Averages
-from gan_lib.training.gradients import FlatGradient, tame
+from gan_lib.training.gradients import FlatGradient, clip_and_check
 from gan_lib.training.meter import Meter
 from gan_lib.training.settings import TrainingSettings
 
 
 class Engine:
-    """A recipe on its device with all that changes while it learns: weights, averages, optimisers, clock."""
+    """A recipe on its device with all that changes while it learns: weights, averages, optimisers, progress."""
 
     def __init__(self, recipe: Recipe, settings: TrainingSettings, group: Group, device: torch.device) -> None:
         if settings.batch_size % group.size:
@@ -29,10 +29,10 @@ class Engine:
                 f"training.batch_size = {settings.batch_size} cannot be shared by {group.size} ranks: take a multiple."
             )
         self.recipe, self.settings, self.group, self.device = recipe, settings, group, device
-        self.clock = Clock()
+        self.progress = Progress()
         self.meter = Meter()
         _place(recipe, settings, group, device)
-        self.phases = list(recipe.phases())
+        self.updates = list(recipe.updates())
         self.averages = Averages(recipe.nets, recipe.ema, settings.ema_half_life)
         self._parameters = {name: list(net.parameters()) for name, net in recipe.nets.items()}
         self.optimizers = {name: recipe.optimizer(name, own) for name, own in self._parameters.items()}
@@ -47,12 +47,12 @@ class Engine:
             UserError: the recipe reads a field that the rows do not have.
         """
         parts = _split(self._prepare(rows), self.settings.micro_batch)
-        for phase in self.phases:
-            if phase.due(self.clock):
-                self._turn(phase, parts)
+        for update in self.updates:
+            if update.is_due(self.progress):
+                self._turn(update, parts)
         self._align_buffers()
-        self.clock = self.clock.after(self.settings.batch_size)
-        self.averages.update(self.clock.images, self.settings.batch_size)
+        self.progress = self.progress.after(self.settings.batch_size)
+        self.averages.update(self.progress.images, self.settings.batch_size)
 
     def _prepare(self, rows: Batch) -> Batch:
         tensors = {name: values for name, values in rows.items() if isinstance(values, Tensor)}
@@ -63,38 +63,38 @@ class Engine:
                 raise
             raise UserError(
                 f"The recipe reads the field {error}, and the dataset's fields of one shape are: "
-                f"{', '.join(sorted(tensors))}. Name the right one under recipe, e.g. recipe.picture."
+                f"{', '.join(sorted(tensors))}. Name the right one under recipe, e.g. recipe.image."
             ) from error
 
-    def _turn(self, phase: Phase, parts: list[Batch]) -> None:
-        """One phase: gradients of its loss over all micro-batches and ranks, then its optimisers' step."""
-        self._let_learn(phase.nets)
-        gradients = [self._gradients[name] for name in phase.nets]
+    def _turn(self, update: Update, parts: list[Batch]) -> None:
+        """One update: gradients of its loss over all micro-batches and ranks, then its optimisers' step."""
+        self._let_learn(update.nets)
+        gradients = [self._gradients[name] for name in update.nets]
         for gradient in gradients:
             gradient.clear()
         for number, part in enumerate(parts):
             if number == len(parts) - 1:
                 for gradient in gradients:
                     gradient.expect_last()
-            self._backward(phase, part, number, share=_length(part) / sum(map(_length, parts)))
+            self._backward(update, part, number, share=_length(part) / sum(map(_length, parts)))
         for gradient in gradients:
             gradient.average()
-        norm, bad = tame(gradients, self.settings.clip_norm)
-        self.meter.add(phase.name, {"gradient_norm": norm}, bad)
-        for name in phase.nets:
+        norm, bad = clip_and_check(gradients, self.settings.clip_norm)
+        self.meter.add(update.name, {"gradient_norm": norm}, bad)
+        for name in update.nets:
             self._optimise(name)
-        if phase.after is not None:
-            phase.after()
+        if update.after is not None:
+            update.after()
 
-    def _backward(self, phase: Phase, part: Batch, number: int, share: float) -> None:
-        seed_torch(self.settings.seed, self.clock.step, phase.name, number, self.group.rank)
+    def _backward(self, update: Update, part: Batch, number: int, share: float) -> None:
+        seed_torch(self.settings.seed, self.progress.step, update.name, number, self.group.rank)
         with self.autocast():
-            loss, logs = phase.loss(part, self.clock)
-        (loss * (phase.every * share)).backward()
-        self.meter.add(phase.name, {"loss": loss, **logs})
+            loss, logs = update.loss(part, self.progress)
+        (loss * (update.every * share)).backward()
+        self.meter.add(update.name, {"loss": loss, **logs})
 
     def _optimise(self, name: str) -> None:
-        factor = self.settings.schedule.factor(self.clock.images, self.settings.images)
+        factor = self.settings.schedule.factor(self.progress.images, self.settings.images)
         for group, rate in zip(self.optimizers[name].param_groups, self._rates[name], strict=True):
             group["lr"] = rate * factor
         self.optimizers[name].step()
@@ -124,7 +124,7 @@ class Engine:
         finally:
             self.recipe.nets.train()
 
-    def start_from(self, weights: dict[str, Tensor], source: str) -> None:
+    def init_from(self, weights: dict[str, Tensor], source: str) -> None:
         """Begin with another training's ``weights`` (by net and key) in every net that both know.
 
         Raises:
@@ -133,13 +133,13 @@ class Engine:
         theirs = {key.split(".", 1)[0] for key in weights}
         shared = [name for name in self.recipe.nets if name in theirs]
         if not shared:
-            raise UserError(f"training.start_from = {source} holds {sorted(theirs)}, none of {list(self.recipe.nets)}.")
+            raise UserError(f"training.init_from = {source} holds {sorted(theirs)}, none of {list(self.recipe.nets)}.")
         for name in shared:
             own = {key.split(".", 1)[1]: t for key, t in weights.items() if key.startswith(f"{name}.")}
             try:
                 self.recipe.nets[name].load_state_dict(own)
             except RuntimeError as error:
-                raise UserError(f"training.start_from = {source} has another net {name!r}: {error}") from error
+                raise UserError(f"training.init_from = {source} has another net {name!r}: {error}") from error
         self.averages.restart()
 
     def autocast(self) -> AbstractContextManager[Any]:
@@ -149,11 +149,11 @@ class Engine:
     def state_dict(self) -> dict[str, Any]:
         """Tensors and numbers only; every rank must call it, since each has a memory of its own."""
         return {
-            "clock": {"images": self.clock.images, "step": self.clock.step},
+            "progress": {"images": self.progress.images, "step": self.progress.step},
             "nets": self.recipe.nets.state_dict(),
             "averages": self.averages.state_dict(),
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
-            "memory": {key: self.group.gather(t) for key, t in self.recipe.memory.state_dict().items()},
+            "rank_state": {key: self.group.gather(t) for key, t in self.recipe.rank_state.state_dict().items()},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -162,13 +162,13 @@ class Engine:
         Raises:
             KeyError, RuntimeError: it is the state of other nets.
         """
-        self.clock = Clock(**state["clock"])
+        self.progress = Progress(**state["progress"])
         self.recipe.nets.load_state_dict(state["nets"])
         self.averages.load_state_dict(state["averages"])
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
-        own = {key: ranks[self.group.rank % len(ranks)] for key, ranks in state["memory"].items()}
-        self.recipe.memory.load_state_dict(own)
+        own = {key: ranks[self.group.rank % len(ranks)] for key, ranks in state["rank_state"].items()}
+        self.recipe.rank_state.load_state_dict(own)
 
 
 def _place(recipe: Recipe, settings: TrainingSettings, group: Group, device: torch.device) -> None:
@@ -176,13 +176,13 @@ def _place(recipe: Recipe, settings: TrainingSettings, group: Group, device: tor
     if settings.sync_batch_norm:
         synchronise_batch_norm(recipe.nets, group)
     layout = torch.channels_last if settings.channels_last else torch.contiguous_format
-    for modules in (recipe.nets, recipe.aux):
+    for modules in (recipe.nets, recipe.frozen):
         modules.to(device=device, memory_format=layout)  # type: ignore[call-overload]
-    recipe.memory.to(device)
-    recipe.aux.requires_grad_(False).eval()
+    recipe.rank_state.to(device)
+    recipe.frozen.requires_grad_(False).eval()
     group.broadcast_(tensor.data for tensor in recipe.nets.state_dict().values())
     if settings.compile:
-        for net in (*recipe.nets.values(), *recipe.aux.values()):
+        for net in (*recipe.nets.values(), *recipe.frozen.values()):
             net.compile()
 
 

@@ -1,4 +1,4 @@
-"""What leaves a training: the translator folder, or bare weights of a generator that translates no pictures."""
+"""What leaves a training: the artifact folder, or bare weights of a generator that translates no images."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from gan_lib.recipes.protocol import Recipe
 
 
 def export(recipe: Recipe, url: str) -> None:
-    """Write the recipe's translator to the folder ``url``; without one, ``NET.safetensors`` for each averaged net.
+    """Write the recipe's artifact to the folder ``url``; without one, ``NET.safetensors`` for each averaged net.
 
     The nets are taken as they are: put the averages in place first.
     """
-    translator = recipe.translator()
+    artifact = recipe.artifact()
     with tempfile.TemporaryDirectory() as folder:
-        if translator is not None:
-            translator.save(folder)
+        if artifact is not None:
+            artifact.save(folder)
         else:
             _save_weights(recipe, Path(folder))
         for file in sorted(Path(folder).iterdir()):

@@ -1,6 +1,6 @@
 """A net's gradient as one flat tensor, averaged over the ranks bucket by bucket while the backward pass still runs.
 
-No DistributedDataParallel: that takes one forward pass for one backward pass, while a GAN's phase may hold two
+No DistributedDataParallel: that takes one forward pass for one backward pass, while a GAN's update may hold two
 discriminator passes, a penalty with a gradient of its own, or no use of some parameters at all.
 """
 
@@ -75,7 +75,7 @@ class FlatGradient:
             self._sent.append(dist.all_reduce(self._buckets[len(self._sent)], async_op=True))
 
 
-def tame(flats: Iterable[FlatGradient], clip_norm: float | None) -> tuple[Tensor, Tensor]:
+def clip_and_check(flats: Iterable[FlatGradient], clip_norm: float | None) -> tuple[Tensor, Tensor]:
     """Scale gradients to a common norm of ``clip_norm`` at most; set them to zero where that norm is not finite.
 
     Returns:

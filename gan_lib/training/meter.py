@@ -1,4 +1,4 @@
-"""Sums of what the phases report, kept on the device until somebody reads them."""
+"""Sums of what the updates report, kept on the device until somebody reads them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from gan_lib.training.distributed.group import Group
 
 
 class TrainingDiverged(RuntimeError):
-    """A phase's gradients were not finite more often than allowed."""
+    """A update's gradients were not finite more often than allowed."""
 
 
 class Meter:
-    """Means since the last reading of everything logged, and the count of bad gradients of each phase."""
+    """Means since the last reading of everything logged, and the count of bad gradients of each update."""
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
@@ -23,15 +23,15 @@ class Meter:
         self._bad: dict[str, Tensor] = {}
 
     @torch.no_grad()
-    def add(self, phase: str, logs: Mapping[str, Tensor], bad: Tensor | None = None) -> None:
-        """Add one observation of each of ``logs``; ``bad`` is 1.0 when the phase's gradient was not finite."""
+    def add(self, update: str, logs: Mapping[str, Tensor], bad: Tensor | None = None) -> None:
+        """Add one observation of each of ``logs``; ``bad`` is 1.0 when the update's gradient was not finite."""
         for name, value in logs.items():
-            key = f"{phase}/{name}"
+            key = f"{update}/{name}"
             value = value.detach().float()
             self._sums[key] = self._sums[key] + value if key in self._sums else value
             self._counts[key] = self._counts.get(key, 0) + 1
         if bad is not None:
-            self._bad[phase] = self._bad[phase] + bad if phase in self._bad else bad
+            self._bad[update] = self._bad[update] + bad if update in self._bad else bad
 
     def read(self, group: Group) -> dict[str, float]:
         """Means since the last reading, over all ranks. The device is waited for here and nowhere else."""
@@ -48,12 +48,12 @@ class Meter:
         """Stop a training that is lost.
 
         Raises:
-            TrainingDiverged: some phase had more than ``allowed`` bad gradients since this run began.
+            TrainingDiverged: some update had more than ``allowed`` bad gradients since this run began.
         """
-        for phase, count in self._bad.items():
+        for update, count in self._bad.items():
             if count > allowed:
                 raise TrainingDiverged(
-                    f"The gradient of phase {phase!r} was not finite {int(count)} times by image {images}, more than "
+                    f"The gradient of update {update!r} was not finite {int(count)} times by image {images}, more than "
                     f"training.bad_steps = {allowed}. Lower the learning rate, set training.clip_norm, or go on from "
                     f"an older checkpoint."
                 )

@@ -23,8 +23,8 @@ class DataSettings(Settings):
     version: int | None = None
     """None: the newest."""
     split: str = "train"
-    partner: str | None = None
-    """A second dataset, read beside the first in an order of its own; its fields arrive as ``partner_FIELD``."""
+    domain_b: str | None = None
+    """A second dataset, read beside the first in an order of its own; its fields arrive as ``domain_b_FIELD``."""
     validation_split: str | None = None
     """The split that measures are taken on; None: no measures."""
     validation_images: int = Field(256, gt=0)
@@ -43,17 +43,17 @@ class TrainingSettings(Settings):
     batch_size: int = Field(16, gt=0)
     """Images a step, over all ranks."""
     micro_batch: int | None = Field(None, gt=0)
-    """Images a backward pass on one rank; None: the rank's whole share. Smaller saves memory."""
+    """Images a backward pass on one rank; None: the rank's whole share. Smaller saves rank_state."""
     seed: int = 0
-    start_from: str | None = None
+    init_from: str | None = None
     """Checkpoint file or folder of another run whose (averaged) weights this one begins with, net by name."""
     schedule: Schedule = Constant()
     clip_norm: float | None = Field(None, gt=0)
-    """Largest norm of one phase's gradient."""
+    """Largest norm of one update's gradient."""
     ema_half_life: float = Field(10_000, ge=0)
     """Images after which half of the running average is new. 0: the average is the last state."""
     bad_steps: int = Field(10, ge=0)
-    """Gradients that are not finite are dropped; the training stops once a phase had more than so many."""
+    """Gradients that are not finite are dropped; the training stops once a update had more than so many."""
     precision: Literal["float32", "bfloat16"] = "float32"
     compile: bool = False
     channels_last: bool = True

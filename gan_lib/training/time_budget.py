@@ -18,7 +18,7 @@ class TimeBudget:
     def __init__(
         self, seconds: float | None, group: Group, device: torch.device, now: Callable[[], float] = time.monotonic
     ) -> None:
-        """``seconds`` count from here; None: there is no end. ``now`` is a clock in seconds."""
+        """``seconds`` count from here; None: there is no end. ``now`` is a progress in seconds."""
         self._seconds, self._group, self._device, self._now = seconds, group, device, now
         self._started = now()
         self._steps = 0
@@ -34,7 +34,7 @@ class TimeBudget:
         self._steps += 1
         if self._seconds is None or self._steps < self._ask_at:
             return False
-        unasked = self._group.rank_0_says(self._steps_unasked(self._seconds), self._device)
+        unasked = self._group.broadcast_from_rank0(self._steps_unasked(self._seconds), self._device)
         self._ask_at = self._steps + int(unasked)
         return unasked == 0
 

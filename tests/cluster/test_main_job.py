@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from gan_lib.core.images import decode
-from gan_lib.export.artifact import Translator
+from gan_lib.export.artifact import Artifact
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
@@ -55,7 +55,7 @@ def main_job(standalone_cluster, photos: Path, repository: Path, tmp_path_factor
             "model.name=cluster_test",
         ],
         "evaluate": [
-            f"pictures={folder}/judge",
+            f"images={folder}/judge",
             "models={net: models:/cluster_test@champion}",
             f"output={folder}/evaluation",
         ],
@@ -81,7 +81,7 @@ def main_job(standalone_cluster, photos: Path, repository: Path, tmp_path_factor
     return MainJob(folder, output)
 
 
-def test_the_broken_picture_is_named_and_the_others_are_published(main_job: MainJob):
+def test_the_broken_image_is_named_and_the_others_are_published(main_job: MainJob):
     manifest = json.loads((main_job.folder / "dataset" / "versions" / "000001" / "manifest.json").read_text())
     assert manifest["counts"] == {"read": 7, "written": 6, "rejected": 1, "duplicate": 0}
     assert list(manifest["rejects"]) == ["corrupt"]
@@ -93,9 +93,9 @@ def test_stock_petastorm_reads_every_published_row(main_job: MainJob):
     version = main_job.folder / "dataset" / "versions" / "000001"
     manifest = json.loads((version / "manifest.json").read_text())
     for name, split in manifest["splits"].items():
-        stored = pq.read_table(version / name).column("picture").to_pylist()
+        stored = pq.read_table(version / name).column("image").to_pylist()
         with petastorm.make_reader(f"file://{version / name}", num_epochs=1, reader_pool_type="dummy") as reader:
-            read = sorted(row.picture.tobytes() for row in reader)
+            read = sorted(row.image.tobytes() for row in reader)
         assert len(read) == split["rows"]
         assert read == sorted(decode(content).tobytes() for content in stored)
 
@@ -104,34 +104,34 @@ def test_two_ranks_on_two_executors_made_one_generator(main_job: MainJob):
     # each executor has one core, so two processes are two executors; the drift compares the weights of all ranks
     assert "Started distributed training with 2 executor processes" in main_job.output["train"]
     assert '"rank_drift": 0.0' in main_job.output["train"]
-    translator = Translator.load(main_job.folder / "training" / "export")
-    assert translator.scale == 4
+    artifact = Artifact.load(main_job.folder / "training" / "export")
+    assert artifact.scale == 4
 
 
 def test_the_evaluation_has_figures_for_every_method_and_a_sheet(main_job: MainJob):
     summary = json.loads((main_job.folder / "evaluation" / "summary.json").read_text())
-    assert summary["pictures"] == len(JUDGES)
+    assert summary["images"] == len(JUDGES)
     assert set(summary["means"]) == {"bicubic", "net"}
     assert all(10 < mean["psnr"] < 60 and 0 < mean["ssim"] <= 1 for mean in summary["means"].values())
     sheet = np.asarray(Image.open(main_job.folder / "evaluation" / "sheet.png"))
     assert sheet.shape[1] > 3 * 96 and sheet.std() > 10
 
 
-def test_every_picture_is_enlarged_under_its_own_name(main_job: MainJob):
-    translator = Translator.load(main_job.folder / "training" / "export")
+def test_every_image_is_enlarged_under_its_own_name(main_job: MainJob):
+    artifact = Artifact.load(main_job.folder / "training" / "export")
     for path in (main_job.folder / "judge").iterdir():
         enlarged = np.asarray(Image.open(main_job.folder / "enlarged" / path.name))
         assert enlarged.shape == (384, 384, 3)
         low = np.asarray(Image.open(path))
         import torch
 
-        whole = translator.translate(torch.from_numpy(low.copy()).permute(2, 0, 1)[None])[0].permute(1, 2, 0).numpy()
+        whole = artifact.translate(torch.from_numpy(low.copy()).permute(2, 0, 1)[None])[0].permute(1, 2, 0).numpy()
         assert (np.abs(enlarged.astype(int) - whole) > 1).sum() == 0
 
 
 def test_the_registered_model_enlarges_in_a_process_without_our_package(main_job: MainJob, tmp_path: Path):
     """The stranger has the packages that the model asks for, but not gan_lib: the model brings what it needs."""
-    picture = next((main_job.folder / "judge").iterdir())
+    image = next((main_job.folder / "judge").iterdir())
     program = f"""
 import sys
 sys.path[:] = [p for p in sys.path if p and p != {str(Path(__file__).parents[2])!r}]
@@ -142,7 +142,7 @@ except ImportError: pass
 import base64, io, mlflow, pandas as pd
 from PIL import Image
 model = mlflow.pyfunc.load_model("models:/cluster_test@champion")
-answer = model.predict(pd.DataFrame({{"content": [open({str(picture)!r}, "rb").read()]}}))
+answer = model.predict(pd.DataFrame({{"content": [open({str(image)!r}, "rb").read()]}}))
 print(Image.open(io.BytesIO(base64.b64decode(answer.iloc[0, 0]))).size)
 """
     done = subprocess.run(

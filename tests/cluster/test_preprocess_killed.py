@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tests.corpus.conftest import file_of, fill, picture
+from tests.corpus.conftest import file_of, fill, image
 from tests.corpus.test_killed_preprocessing import SCRIPT, assert_same_content, settings_for
 
 from gan_lib.dataset.manifest import Manifest, published_versions, version_url
@@ -22,14 +22,14 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory) -> Path:
-    files = {f"{n % 5}/{n:03d}.png": file_of(picture(n % 290)) for n in range(300)}
-    return fill(tmp_path_factory.mktemp("pictures"), files)
+def images(tmp_path_factory) -> Path:
+    files = {f"{n % 5}/{n:03d}.png": file_of(image(n % 290)) for n in range(300)}
+    return fill(tmp_path_factory.mktemp("images"), files)
 
 
 @pytest.fixture(scope="module")
-def clean(spark, pictures, tmp_path_factory) -> Published:
-    return preprocess(spark, settings_for(pictures, tmp_path_factory.mktemp("clean") / "dataset"))
+def clean(spark, images, tmp_path_factory) -> Published:
+    return preprocess(spark, settings_for(images, tmp_path_factory.mktemp("clean") / "dataset"))
 
 
 def executors() -> list[psutil.Process]:
@@ -65,21 +65,21 @@ def assert_ends_like(job: subprocess.Popen[bytes], output: Path, clean: Publishe
     assert_same_content(Published(url, Manifest.load(url), new=True), clean)
 
 
-def test_a_killed_executor_changes_nothing(standalone_cluster, pictures, clean, tmp_path):
+def test_a_killed_executor_changes_nothing(standalone_cluster, images, clean, tmp_path):
     output = tmp_path / "dataset"
     others = {process.pid for process in executors()}
-    job = submitted(standalone_cluster, settings_for(pictures, output), tmp_path)
+    job = submitted(standalone_cluster, settings_for(images, output), tmp_path)
     wait_for_first_task(job, output)
     next(process for process in executors() if process.pid not in others).kill()
     assert_ends_like(job, output, clean)
 
 
-def test_after_a_killed_driver_the_next_one_ends_in_the_same(standalone_cluster, pictures, clean, tmp_path):
+def test_after_a_killed_driver_the_next_one_ends_in_the_same(standalone_cluster, images, clean, tmp_path):
     """It starts at once, while executors of the killed one may still be at work."""
     output = tmp_path / "dataset"
-    job = submitted(standalone_cluster, settings_for(pictures, output), tmp_path)
+    job = submitted(standalone_cluster, settings_for(images, output), tmp_path)
     wait_for_first_task(job, output)
     os.killpg(job.pid, signal.SIGKILL)
     job.wait()
     assert published_versions(str(output)) == [] and not list(output.glob("versions/*"))
-    assert_ends_like(submitted(standalone_cluster, settings_for(pictures, output), tmp_path), output, clean)
+    assert_ends_like(submitted(standalone_cluster, settings_for(images, output), tmp_path), output, clean)

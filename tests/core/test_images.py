@@ -1,4 +1,4 @@
-"""Every odd kind of picture file becomes the right pixels or a reject with the right reason."""
+"""Every odd kind of image file becomes the right pixels or a reject with the right reason."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from gan_lib.core.images import (
+    ImageRejected,
     Limits,
-    PictureRejected,
     decode,
     decode_enough,
     encode_jpeg,
@@ -32,15 +32,15 @@ def _file(image: Image.Image, suffix: str, **options: object) -> bytes:
 
 
 def _slope(height: int = 40, width: int = 64) -> np.ndarray:
-    """A picture without symmetry: a turn or a flip in the wrong direction shows."""
+    """An image without symmetry: a turn or a flip in the wrong direction shows."""
     y, x = np.mgrid[:height, :width]
     return np.stack([x * 255 // width, y * 255 // height, (x + 2 * y) * 255 // (width + 2 * height)], -1).astype(
         np.uint8
     )
 
 
-def _rejection(content: bytes, limits: Limits | None = None) -> PictureRejected:
-    with pytest.raises(PictureRejected) as caught:
+def _rejection(content: bytes, limits: Limits | None = None) -> ImageRejected:
+    with pytest.raises(ImageRejected) as caught:
         decode(content, limits)
     return caught.value
 
@@ -93,7 +93,7 @@ def test_a_jpeg_is_decoded_no_larger_than_needed_and_never_smaller(orientation, 
 
 def test_a_truncated_jpeg_is_refused_at_a_reduced_size_too():
     content = _file(Image.fromarray(_slope(666, 1001)), "jpeg", quality=95)
-    with pytest.raises(PictureRejected, match="corrupt"):
+    with pytest.raises(ImageRejected, match="corrupt"):
         decode_enough(content[: len(content) // 2], Limits(), lambda _: (50, 50))
 
 
@@ -131,7 +131,7 @@ def test_cmyk_ink_becomes_its_colour():
 
 
 def test_an_icc_profile_is_converted_to_srgb():
-    lab_free = ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes()  # fits no RGB picture: ignored
+    lab_free = ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes()  # fits no RGB image: ignored
     assert np.array_equal(decode(_file(Image.fromarray(_slope()), "png", icc_profile=lab_free)), _slope())
     linear = _linear_profile()
     decoded = decode(_file(Image.new("RGB", (4, 4), (55, 55, 55)), "png", icc_profile=linear))
@@ -148,10 +148,10 @@ def test_of_an_animation_the_first_frame_counts():
 
 @pytest.mark.parametrize("suffix", ["jpeg", "png", "webp", "gif", "tiff", "bmp"])
 @pytest.mark.parametrize("part", [0.3, 0.6, 0.9])
-def test_a_truncated_file_is_never_half_a_picture(suffix, part):
+def test_a_truncated_file_is_never_half_an_image(suffix, part):
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     content = _file(Image.fromarray(noise), suffix)
-    assert _rejection(content[: int(len(content) * part)]).reason in ("corrupt", "not-a-picture")
+    assert _rejection(content[: int(len(content) * part)]).reason in ("corrupt", "not-a-image")
 
 
 def test_a_bomb_is_refused_by_its_header_alone():
@@ -174,9 +174,9 @@ def test_limits_name_their_reasons():
 
 
 @pytest.mark.parametrize(
-    "content, reason", [(b"", "empty"), (b"<html>not found</html>", "not-a-picture"), (bytes(5000), "not-a-picture")]
+    "content, reason", [(b"", "empty"), (b"<html>not found</html>", "not-a-image"), (bytes(5000), "not-a-image")]
 )
-def test_what_is_no_picture_says_so(content, reason):
+def test_what_is_no_image_says_so(content, reason):
     assert _rejection(content).reason == reason
 
 
@@ -190,7 +190,7 @@ def test_the_header_tells_the_size():
 
 
 def test_a_rejection_survives_the_way_between_processes():
-    copy = pickle.loads(pickle.dumps(PictureRejected("corrupt", "half")))
+    copy = pickle.loads(pickle.dumps(ImageRejected("corrupt", "half")))
     assert (copy.reason, copy.detail) == ("corrupt", "half")
 
 
@@ -202,7 +202,7 @@ def test_whatever_the_bytes_only_a_rejection_is_raised(data, suffix):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     try:
         pixels = decode(bytes(content), Limits(max_pixels=1_000_000))
-    except PictureRejected:
+    except ImageRejected:
         return
     assert pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[2] == 3
 

@@ -20,10 +20,10 @@ from gan_lib.dataset.schema import (
     CompressedArrayField,
     DatasetError,
     Field,
+    ImageField,
     JpegField,
     ListField,
-    OtherPictureField,
-    PictureField,
+    OtherImageField,
     PngField,
     ScalarField,
     Schema,
@@ -54,7 +54,7 @@ EVERY_KIND = Schema(
         PngField("png", (8, 8)),
         PngField("deep", (8, 8, 3), "uint16"),
         PngField("any_size", (None, None, 3)),
-        OtherPictureField("bmp", (8, 8, 3), "bmp"),
+        OtherImageField("bmp", (8, 8, 3), "bmp"),
         ArrayField("array", "float32", (4, 5)),
         CompressedArrayField("packed", "int64", (None,)),
         ListField("tokens", "int64"),
@@ -149,7 +149,7 @@ def test_every_tensor_equals_petastorms_for_the_same_row(tmp_path: Path):
             for place, label in enumerate(batch["label"].tolist()):
                 for name, other in theirs[label].items():
                     ours = batch[name][place]
-                    if isinstance(TENSORS[name], PictureField):  # channels first, which Petastorm leaves to its user
+                    if isinstance(TENSORS[name], ImageField):  # channels first, which Petastorm leaves to its user
                         ours = ours.permute(1, 2, 0).reshape(other.shape)
                     assert ours.to(other.dtype).equal(other), name
                     compared += 1
@@ -239,9 +239,9 @@ def test_our_pickle_names_no_class_but_petastorms_and_plain_types():
     }
 
 
-def test_a_folder_without_petastorms_metadata_is_no_dataset(pictures):
+def test_a_folder_without_petastorms_metadata_is_no_dataset(images):
     from gan_lib.dataset.catalog import open_dataset
 
-    (Path(pictures.url) / COMMON_METADATA).unlink()
+    (Path(images.url) / COMMON_METADATA).unlink()
     with pytest.raises(DatasetError, match="no dataset"):
-        open_dataset(pictures.url)
+        open_dataset(images.url)

@@ -56,8 +56,8 @@ def test_a_dataset_that_is_not_there_is_named(repository: Path, tmp_path: Path, 
 @pytest.mark.parametrize("job", ["evaluate", "score"])
 def test_a_model_that_is_not_registered_is_named(job: str, repository: Path, tmp_path: Path, environment):
     model = "models={net: models:/absent@champion}" if job == "evaluate" else "model=models:/absent@champion"
-    pictures = f"pictures={tmp_path}" if job == "evaluate" else f"input.folder={tmp_path}"
-    code, sentence = run_job(repository, job, model, pictures, **environment)
+    images = f"images={tmp_path}" if job == "evaluate" else f"input.folder={tmp_path}"
+    code, sentence = run_job(repository, job, model, images, **environment)
     assert code == 2 and "absent" in sentence
 
 

@@ -23,13 +23,13 @@ def program_of(notebook: Path, **parameters: object) -> str:
 
 
 def test_the_notebook_runs_from_top_to_bottom(repository: Path, photos: Path, tmp_path: Path):
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
+    images = tmp_path / "images"
+    images.mkdir()
     for name in ("astronaut.png", "coffee.png", "chelsea.png"):
-        Image.open(photos / name).convert("RGB").crop((40, 40, 200, 200)).save(pictures / name)
+        Image.open(photos / name).convert("RGB").crop((40, 40, 200, 200)).save(images / name)
     program = program_of(
         repository / "notebooks" / "main_job.ipynb",
-        PICTURES=str(pictures),
+        IMAGES=str(images),
         OUTPUT=str(tmp_path / "out"),
         SECONDS=3,
         PROCESSES=1,

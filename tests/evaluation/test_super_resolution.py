@@ -9,7 +9,7 @@ from gan_lib.evaluation.comparison_grid import DETAIL_HEIGHT, DETAIL_WIDTH, Stri
 from gan_lib.evaluation.super_resolution import Measured, shrink, summarise
 
 
-def test_a_picture_that_one_model_failed_on_counts_for_none():
+def test_an_image_that_one_model_failed_on_counts_for_none():
     rows = [
         Measured("a", "bicubic", 20.0, 0.5),
         Measured("a", "net", 22.0, 0.6),
@@ -18,21 +18,21 @@ def test_a_picture_that_one_model_failed_on_counts_for_none():
         Measured("c", "truth", reason="corrupt: cut short"),
     ]
     summary = summarise(rows)
-    assert summary["pictures"] == 1
+    assert summary["images"] == 1
     assert summary["means"] == {"bicubic": {"psnr": 20.0, "ssim": 0.5}, "net": {"psnr": 22.0, "ssim": 0.6}}
     assert summary["rejected"] == {"b": "failed: no memory", "c": "corrupt: cut short"}
 
 
-def test_one_picture_that_is_met_exactly_leaves_the_mean_finite():
+def test_one_image_that_is_met_exactly_leaves_the_mean_finite():
     rows = [Measured("black", "bicubic", float("inf"), 1.0), Measured("cat", "bicubic", 30.0, 0.8)]
     assert summarise(rows)["means"]["bicubic"]["psnr"] == 65.0
 
 
-def test_nothing_measured_is_no_picture_and_no_mean():
-    assert summarise([Measured("c", "truth", reason="corrupt")])["pictures"] == 0
+def test_nothing_measured_is_no_image_and_no_mean():
+    assert summarise([Measured("c", "truth", reason="corrupt")])["images"] == 0
 
 
-def test_shrinking_keeps_the_mean_of_a_flat_picture():
+def test_shrinking_keeps_the_mean_of_a_flat_image():
     flat = np.full((64, 48, 3), 77, dtype=np.uint8)
     assert shrink(flat, 4).shape == (16, 12, 3)
     assert (shrink(flat, 4) == 77).all()
@@ -40,18 +40,18 @@ def test_shrinking_keeps_the_mean_of_a_flat_picture():
 
 @pytest.mark.parametrize("top", [0, 150, 300])
 def test_the_detail_shown_is_where_the_edges_are(top: int):
-    picture = np.zeros((500, 600, 3), dtype=np.uint8)
-    picture[top : top + 90, 200:320] = np.random.default_rng(0).integers(0, 256, (90, 120, 3))
-    rows, columns = busiest_detail(picture)
+    image = np.zeros((500, 600, 3), dtype=np.uint8)
+    image[top : top + 90, 200:320] = np.random.default_rng(0).integers(0, 256, (90, 120, 3))
+    rows, columns = busiest_detail(image)
     assert rows.stop - rows.start == DETAIL_HEIGHT and columns.stop - columns.start == DETAIL_WIDTH
     assert abs(rows.start - top) <= DETAIL_HEIGHT // 4 and abs(columns.start - 200) <= DETAIL_WIDTH // 4
 
 
-def test_a_picture_smaller_than_the_detail_is_shown_whole():
+def test_an_image_smaller_than_the_detail_is_shown_whole():
     assert busiest_detail(np.zeros((40, 50, 3), dtype=np.uint8)) == (slice(0, 40), slice(0, 50))
 
 
-def test_the_sheet_has_a_cell_for_each_method_and_picture():
+def test_the_sheet_has_a_cell_for_each_method_and_image():
     red = np.zeros((DETAIL_HEIGHT, DETAIL_WIDTH, 3), dtype=np.uint8)
     red[..., 0] = 255
     strips = [Strip(title, {"bicubic": red, "truth": red}) for title in ("one.png", "two.png")]

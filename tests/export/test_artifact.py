@@ -1,4 +1,4 @@
-"""A translator says truly how far its net sees, and comes back from disk as it went, or with one clear sentence."""
+"""An artifact says truly how far its net sees, and comes back from disk as it went, or with one clear sentence."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from gan_lib.export.artifact import Architecture, Translator, TranslatorError, receptive_halo
+from gan_lib.export.artifact import Architecture, Artifact, ArtifactError, receptive_halo
 
 HERE = (__name__,)
 
@@ -26,8 +26,8 @@ class Enlarger(nn.Module):
             nn.PixelShuffle(2),
         )
 
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        return self.layers(pictures)
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.layers(images)
 
 
 class ReflectingEncoder(nn.Module):
@@ -44,15 +44,15 @@ class ReflectingEncoder(nn.Module):
             nn.ConvTranspose2d(4, 3, 3, stride=2, padding=1, output_padding=1),
         )
 
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        return self.layers(pictures)
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.layers(images)
 
 
 @pytest.fixture
-def translator() -> Translator:
+def artifact() -> Artifact:
     torch.manual_seed(0)
     net = Enlarger(channels=6).eval()
-    return Translator(net, 2, 1, receptive_halo(net), (-1.0, 1.0), Architecture.of(Enlarger, channels=6))
+    return Artifact(net, 2, 1, receptive_halo(net), (-1.0, 1.0), Architecture.of(Enlarger, channels=6))
 
 
 def convolutions(*kernels: int) -> nn.Module:
@@ -90,73 +90,73 @@ def test_a_net_that_sees_too_far_has_no_halo(net: nn.Module) -> None:
 def test_the_halo_of_a_strided_net_keeps_its_phase() -> None:
     halo = receptive_halo(ReflectingEncoder(), multiple=4)
     assert halo is not None and halo % 4 == 0
-    picture = torch.rand(1, 3, 96, 16)
+    image = torch.rand(1, 3, 96, 16)
     net = ReflectingEncoder().eval()
-    changed = picture.clone()
+    changed = image.clone()
     changed[:, :, :48] = torch.rand(1, 3, 48, 16)
-    beyond = (net(picture) - net(changed))[:, :, 48 + halo :]
+    beyond = (net(image) - net(changed))[:, :, 48 + halo :]
     assert torch.equal(beyond, torch.zeros_like(beyond))
 
 
 def test_broken_weights_are_refused_rather_than_called_global() -> None:
     net = convolutions(3)
     net[0].weight.data[0] = float("nan")
-    with pytest.raises(TranslatorError, match="not finite"):
+    with pytest.raises(ArtifactError, match="not finite"):
         receptive_halo(net)
 
 
-def test_what_was_saved_comes_back_bit_for_bit(translator: Translator, tmp_path) -> None:
-    translator.net.layers[1].running_mean.normal_()
-    translator.save(tmp_path / "model")
-    back = Translator.load(tmp_path / "model", trusted=HERE)
+def test_what_was_saved_comes_back_bit_for_bit(artifact: Artifact, tmp_path) -> None:
+    artifact.net.layers[1].running_mean.normal_()
+    artifact.save(tmp_path / "model")
+    back = Artifact.load(tmp_path / "model", trusted=HERE)
     assert (back.scale, back.multiple, back.halo, back.value_range) == (2, 1, 3, (-1.0, 1.0))
-    pictures = torch.randint(0, 256, (2, 3, 9, 7), dtype=torch.uint8)
-    assert torch.equal(back.translate(pictures), translator.translate(pictures))
+    images = torch.randint(0, 256, (2, 3, 9, 7), dtype=torch.uint8)
+    assert torch.equal(back.translate(images), artifact.translate(images))
 
 
-def test_loading_leaves_the_random_state_as_it_was(translator: Translator, tmp_path) -> None:
-    translator.save(tmp_path)
+def test_loading_leaves_the_random_state_as_it_was(artifact: Artifact, tmp_path) -> None:
+    artifact.save(tmp_path)
     torch.manual_seed(3)
     expected = torch.rand(1)
     torch.manual_seed(3)
-    Translator.load(tmp_path, trusted=HERE)
+    Artifact.load(tmp_path, trusted=HERE)
     assert torch.equal(torch.rand(1), expected)
 
 
 def test_levels_survive_the_way_into_values_and_back() -> None:
     levels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(1, 3, 16, 16)
     for value_range in [(-1.0, 1.0), (0.0, 1.0), (0.0, 255.0)]:
-        identity = Translator(nn.Identity(), 1, 1, 0, value_range, Architecture("torch.nn", "Identity"))
+        identity = Artifact(nn.Identity(), 1, 1, 0, value_range, Architecture("torch.nn", "Identity"))
         assert torch.equal(identity.translate(levels), levels)
 
 
 def test_values_outside_the_range_are_clipped_and_do_not_wrap() -> None:
-    identity = Translator(nn.Identity(), 1, 1, 0, (-1.0, 1.0), Architecture("torch.nn", "Identity"))
-    assert identity.to_pictures(torch.tensor([-1.5, 1.5])).tolist() == [0, 255]
+    identity = Artifact(nn.Identity(), 1, 1, 0, (-1.0, 1.0), Architecture("torch.nn", "Identity"))
+    assert identity.to_images(torch.tensor([-1.5, 1.5])).tolist() == [0, 255]
 
 
 def test_a_size_the_net_cannot_take_is_padded_and_cropped() -> None:
     net = ReflectingEncoder().eval()
     arch = Architecture.of(ReflectingEncoder)
-    pictures = torch.randint(0, 256, (1, 3, 17, 30), dtype=torch.uint8)
-    assert Translator(net, 1, 4, 12, (0.0, 1.0), arch).translate(pictures).shape == pictures.shape
+    images = torch.randint(0, 256, (1, 3, 17, 30), dtype=torch.uint8)
+    assert Artifact(net, 1, 4, 12, (0.0, 1.0), arch).translate(images).shape == images.shape
 
 
 def _edit(folder, **changes) -> None:
-    path = folder / "translator.json"
+    path = folder / "artifact.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
 @pytest.mark.parametrize(
     ("damage", "sentence"),
     [
-        (lambda folder: (folder / "translator.json").unlink(), "holds no translator"),
-        (lambda folder: (folder / "translator.json").write_text("{"), "cannot be read"),
+        (lambda folder: (folder / "artifact.json").unlink(), "holds no artifact"),
+        (lambda folder: (folder / "artifact.json").write_text("{"), "cannot be read"),
         (lambda folder: (folder / "weights.safetensors").unlink(), "has no weights"),
         (lambda folder: (folder / "weights.safetensors").write_bytes(b"\x80\x04pickle"), "does not hold the weights"),
         (lambda folder: _edit(folder, format=99), "another version"),
-        (lambda folder: _edit(folder, scale="two"), "not a translator's description"),
-        (lambda folder: _edit(folder, value_range=[1]), "not a translator's description"),
+        (lambda folder: _edit(folder, scale="two"), "not an artifact's description"),
+        (lambda folder: _edit(folder, value_range=[1]), "not an artifact's description"),
         (
             lambda folder: _edit(folder, architecture={"module": __name__, "name": "Enlarger", "arguments": {"x": 1}}),
             "refuses its saved arguments",
@@ -165,8 +165,8 @@ def _edit(folder, **changes) -> None:
         (lambda folder: _edit(folder, architecture={"module": "os", "name": "system"}), "outside the trusted"),
     ],
 )
-def test_a_damaged_folder_is_named_in_one_sentence(translator: Translator, tmp_path, damage, sentence: str) -> None:
-    translator.save(tmp_path)
+def test_a_damaged_folder_is_named_in_one_sentence(artifact: Artifact, tmp_path, damage, sentence: str) -> None:
+    artifact.save(tmp_path)
     damage(tmp_path)
-    with pytest.raises(TranslatorError, match=sentence):
-        Translator.load(tmp_path, trusted=HERE)
+    with pytest.raises(ArtifactError, match=sentence):
+        Artifact.load(tmp_path, trusted=HERE)

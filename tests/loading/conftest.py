@@ -1,4 +1,4 @@
-"""Small datasets on disk, made of scikit-image's pictures."""
+"""Small datasets on disk, made of scikit-image's images."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def numbers(tmp_path: Path) -> Callable[..., Dataset]:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Dataset:
+def images(tmp_path: Path) -> Dataset:
     """100 JPEGs of 32x32 with a label and a noise array, in row groups of 8."""
     fields: tuple[Field, ...] = (
         JpegField("image", (32, 32, 3), 95),
@@ -39,4 +39,4 @@ def pictures(tmp_path: Path) -> Dataset:
     )
     random = np.random.default_rng(1)
     rows = [{"image": crop, "label": n, "noise": random.random(4, np.float32)} for n, crop in enumerate(crops(100, 32))]
-    return write_dataset(tmp_path / "pictures", Schema("Pictures", fields), rows)
+    return write_dataset(tmp_path / "images", Schema("Images", fields), rows)

@@ -58,10 +58,10 @@ def test_a_truncated_file_is_named(numbers: Callable[..., Dataset]):
             read_on(loader)
 
 
-def test_a_damaged_picture_is_named_by_file_and_row(pictures: Dataset):
-    path = sorted(Path(pictures.url).glob("*.parquet"))[0]
+def test_a_damaged_image_is_named_by_file_and_row(images: Dataset):
+    path = sorted(Path(images.url).glob("*.parquet"))[0]
     path.write_bytes(path.read_bytes().replace(b"\xff\xd8\xff\xe0", b"\0\0\0\0"))  # as every JPEG begins
-    with Loader(pictures, batch_size=10) as loader:
+    with Loader(images, batch_size=10) as loader:
         with pytest.raises(DatasetError, match=r"part-00000\.parquet, row group \d+, row \d+: Field image"):
             list(loader)
 

@@ -20,7 +20,7 @@ from gan_lib.dataset.schema import (
     DatasetError,
     Field,
     ListField,
-    OtherPictureField,
+    OtherImageField,
     PngField,
     ScalarField,
     Schema,
@@ -55,9 +55,9 @@ def test_rows_left_out_of_one_epoch_are_read_in_the_next(numbers: Callable[..., 
     assert not missing[0] & missing[1] and not missing[1] & missing[2]
 
 
-def test_every_field_is_what_the_dataset_holds(pictures: Dataset):
-    rows = {row["label"]: row for row in pictures.read_rows()}
-    with Loader(pictures, batch_size=10, seed=3) as loader:
+def test_every_field_is_what_the_dataset_holds(images: Dataset):
+    rows = {row["label"]: row for row in images.read_rows()}
+    with Loader(images, batch_size=10, seed=3) as loader:
         for batch in loader:
             assert batch["image"].shape == (10, 3, 32, 32) and batch["image"].dtype == torch.uint8
             assert batch["image"].is_contiguous(memory_format=torch.channels_last)
@@ -72,7 +72,7 @@ def test_fields_of_every_kind_arrive(tmp_path: Path):
         PngField("grey", (6, 5)),
         PngField("deep", (6, 5, 3), "uint16"),
         PngField("any_size", (None, None, 3)),
-        OtherPictureField("web", (6, 5, 3), "bmp"),
+        OtherImageField("web", (6, 5, 3), "bmp"),
         CompressedArrayField("packed", "float64", (2, 2)),
         ListField("tokens", "int32"),
         ScalarField("caption", "str", nullable=True),
@@ -113,8 +113,8 @@ def test_fields_of_every_kind_arrive(tmp_path: Path):
                 assert batch["price"][place] == row["price"] and batch["good"][place] == row["good"]
 
 
-def test_selected_fields_alone_are_read(pictures: Dataset):
-    with Loader(pictures.select("label"), batch_size=10) as loader:
+def test_selected_fields_alone_are_read(images: Dataset):
+    with Loader(images.select("label"), batch_size=10) as loader:
         assert set(next(iter(loader))) == {"label", "position"}
 
 
@@ -192,14 +192,14 @@ def test_how_many_batches_are_decoded_together_changes_none_of_them(numbers: Cal
             assert loader.state_dict() == other.state_dict()
 
 
-def test_a_state_of_another_dataset_is_refused(numbers: Callable[..., Dataset], pictures: Dataset):
-    with Loader(numbers(80), batch_size=4) as loader, Loader(pictures, batch_size=4) as other:
+def test_a_state_of_another_dataset_is_refused(numbers: Callable[..., Dataset], images: Dataset):
+    with Loader(numbers(80), batch_size=4) as loader, Loader(images, batch_size=4) as other:
         with pytest.raises(DatasetError, match="another dataset"):
             other.load_state_dict(loader.state_dict())
 
 
-def test_a_batch_that_is_kept_is_not_overwritten(pictures: Dataset):
-    with Loader(pictures, batch_size=10) as loader:
+def test_a_batch_that_is_kept_is_not_overwritten(images: Dataset):
+    with Loader(images, batch_size=10) as loader:
         kept = list(loader)
         copies = [batch["image"].clone() for batch in kept]
         list(loader)
@@ -225,11 +225,11 @@ def test_no_thread_is_left_after_a_hundred_epochs(numbers: Callable[..., Dataset
 
 
 @pytest.mark.parametrize("room", [1 << 20, 40 * 3100])
-def test_the_decoded_cache_gives_the_same_rows_whether_all_fit_or_some(pictures: Dataset, tmp_path: Path, room: int):
+def test_the_decoded_cache_gives_the_same_rows_whether_all_fit_or_some(images: Dataset, tmp_path: Path, room: int):
     cache = DecodedCache(str(tmp_path / "cache"), room)
     with (
-        Loader(pictures, batch_size=8, seed=5) as plain,
-        Loader(pictures, batch_size=8, seed=5, decoded_cache=cache) as cached,
+        Loader(images, batch_size=8, seed=5) as plain,
+        Loader(images, batch_size=8, seed=5, decoded_cache=cache) as cached,
     ):
         for _ in range(3):
             for one, other in zip(plain, cached, strict=True):
@@ -238,38 +238,38 @@ def test_the_decoded_cache_gives_the_same_rows_whether_all_fit_or_some(pictures:
     assert size <= room
 
 
-def test_the_decoded_cache_spares_the_store(pictures: Dataset, tmp_path: Path):
+def test_the_decoded_cache_spares_the_store(images: Dataset, tmp_path: Path):
     cache = DecodedCache(str(tmp_path / "cache"), 1 << 24)
-    whole = pictures.select("image", "label")
+    whole = images.select("image", "label")
     with Loader(whole, batch_size=10, decoded_cache=cache) as loader:
         first = sorted(label for batch in loader for label in batch["label"].tolist())
-    for path in Path(pictures.url).glob("*.parquet"):
+    for path in Path(images.url).glob("*.parquet"):
         path.unlink()
     with Loader(whole, batch_size=10, seed=9, decoded_cache=cache) as loader:
         assert sorted(label for batch in loader for label in batch["label"].tolist()) == first
 
 
-def test_the_stored_cache_spares_the_store_and_survives_damage(pictures: Dataset, tmp_path: Path):
+def test_the_stored_cache_spares_the_store_and_survives_damage(images: Dataset, tmp_path: Path):
     cache = StoredCache(str(tmp_path / "cache"), 1 << 24)
-    with Loader(pictures, batch_size=10, stored_cache=cache) as loader:
+    with Loader(images, batch_size=10, stored_cache=cache) as loader:
         first = [batch["label"].tolist() for batch in loader]
     next((tmp_path / "cache").rglob("*.arrow")).write_bytes(b"cut")
-    with Loader(pictures, batch_size=10, stored_cache=cache) as loader:
+    with Loader(images, batch_size=10, stored_cache=cache) as loader:
         assert [batch["label"].tolist() for batch in loader] == first
-    for path in Path(pictures.url).glob("*.parquet"):
+    for path in Path(images.url).glob("*.parquet"):
         path.unlink()
-    with Loader(pictures, batch_size=10, stored_cache=cache) as loader:
+    with Loader(images, batch_size=10, stored_cache=cache) as loader:
         assert [batch["label"].tolist() for batch in loader] == first
 
 
-def test_a_full_stored_cache_takes_no_more(pictures: Dataset, tmp_path: Path):
+def test_a_full_stored_cache_takes_no_more(images: Dataset, tmp_path: Path):
     room = 20_000
-    with Loader(pictures, batch_size=10, stored_cache=StoredCache(str(tmp_path / "cache"), room)) as loader:
+    with Loader(images, batch_size=10, stored_cache=StoredCache(str(tmp_path / "cache"), room)) as loader:
         list(loader)
     size = sum(path.stat().st_size for path in (tmp_path / "cache").rglob("*.arrow"))
     assert 0 < size <= room + 4096
 
 
-def test_streams_are_a_multiple_of_the_ranks_and_mostly_the_same(pictures: Dataset):
-    assert {default_streams(pictures, ranks) for ranks in (1, 2, 3, 4, 6, 8, 12, 24)} == {24}
-    assert default_streams(pictures, 7) == 28 and default_streams(pictures, 1000) == 1000
+def test_streams_are_a_multiple_of_the_ranks_and_mostly_the_same(images: Dataset):
+    assert {default_streams(images, ranks) for ranks in (1, 2, 3, 4, 6, 8, 12, 24)} == {24}
+    assert default_streams(images, 7) == 28 and default_streams(images, 1000) == 1000

@@ -71,12 +71,12 @@ def test_the_peak_stays_below_the_stated_bound(tmp_path: Path, numbers: Callable
 
 
 def address(memory: MemoryOfBatches) -> int:
-    """Where the next batch's pictures would lie."""
+    """Where the next batch's images would lie."""
     return memory.new(10).values["image"].data_ptr()
 
 
-def test_memory_is_used_again_only_when_nobody_holds_any_of_it(pictures: Dataset):
-    memory = MemoryOfBatches(pictures, pinned=False)
+def test_memory_is_used_again_only_when_nobody_holds_any_of_it(images: Dataset):
+    memory = MemoryOfBatches(images, pinned=False)
     first = memory.new(10).values["image"]
     place, part = first.data_ptr(), first[3].permute(2, 0, 1)
     part.fill_(7)
@@ -89,8 +89,8 @@ def test_memory_is_used_again_only_when_nobody_holds_any_of_it(pictures: Dataset
     assert place in {batch.values["image"].data_ptr() for batch in both}
 
 
-def test_no_more_idle_memory_is_kept_than_said(pictures: Dataset):
-    memory = MemoryOfBatches(pictures, pinned=False)
+def test_no_more_idle_memory_is_kept_than_said(images: Dataset):
+    memory = MemoryOfBatches(images, pinned=False)
     held = [memory.new(10) for _ in range(9)]
     lent = [weakref.ref(batch.places["image"].base) for batch in held]
     del held
@@ -124,19 +124,19 @@ def bytes_below(folder: Path) -> int:
 
 
 def test_what_a_killed_process_decoded_is_used_again_and_then_makes_room(
-    pictures: Dataset, numbers: Callable[..., Dataset], tmp_path: Path
+    images: Dataset, numbers: Callable[..., Dataset], tmp_path: Path
 ):
     cache = tmp_path / "cache"
-    process = keeper(pictures, cache)
+    process = keeper(images, cache)
     used = bytes_below(cache)
     other = numbers(80)
     full = DecodedCache(str(cache), used)
     assert full.open(other).rows == 0, "room was taken from a dataset that a living process uses"
     process.send_signal(signal.SIGKILL)
     process.wait()
-    for path in Path(pictures.url).glob("*.parquet"):
+    for path in Path(images.url).glob("*.parquet"):
         os.rename(path, path.with_suffix(".away"))
-    with Loader(pictures, batch_size=10, decoded_cache=DecodedCache(str(cache), 1 << 24)) as loader:
+    with Loader(images, batch_size=10, decoded_cache=DecodedCache(str(cache), 1 << 24)) as loader:
         assert sorted(n for batch in loader for n in batch["label"].tolist()) == list(range(100))
     del loader
     gc.collect()
@@ -144,21 +144,21 @@ def test_what_a_killed_process_decoded_is_used_again_and_then_makes_room(
     assert bytes_below(cache) <= used
 
 
-def test_what_an_earlier_start_of_the_machine_kept_is_removed(pictures: Dataset, tmp_path: Path):
-    earlier = tmp_path / "cache" / pictures.fingerprint / "an-earlier-start"
+def test_what_an_earlier_start_of_the_machine_kept_is_removed(images: Dataset, tmp_path: Path):
+    earlier = tmp_path / "cache" / images.fingerprint / "an-earlier-start"
     earlier.mkdir(parents=True)
     (earlier / "image.rows").write_bytes(bytes(1000))
-    DecodedCache(str(tmp_path / "cache"), 1 << 24).open(pictures)
+    DecodedCache(str(tmp_path / "cache"), 1 << 24).open(images)
     assert not earlier.exists()
 
 
-def test_the_stored_cache_removes_what_a_killed_process_was_writing(pictures: Dataset, tmp_path: Path):
-    folder = tmp_path / "cache" / pictures.fingerprint
+def test_the_stored_cache_removes_what_a_killed_process_was_writing(images: Dataset, tmp_path: Path):
+    folder = tmp_path / "cache" / images.fingerprint
     folder.mkdir(parents=True)
     old, new = folder / "00000001.aa.tmp", folder / "00000001.bb.tmp"
     for path in (old, new):
         path.write_bytes(b"half")
     os.utime(old, (0, 0))
-    with Loader(pictures, batch_size=10, stored_cache=StoredCache(str(tmp_path / "cache"), 1 << 24)) as loader:
+    with Loader(images, batch_size=10, stored_cache=StoredCache(str(tmp_path / "cache"), 1 << 24)) as loader:
         list(loader)
     assert not old.exists() and new.exists()

@@ -25,35 +25,35 @@ def joined(contents: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
     return np.frombuffer(b"other" + b"".join(contents), np.uint8), offsets
 
 
-def pictures(count: int, shape: tuple[int, ...]) -> np.ndarray:
+def images(count: int, shape: tuple[int, ...]) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (count, *shape), dtype=np.uint8)
 
 
 @given(st.integers(1, 9), st.integers(1, 12), st.integers(1, 12), st.booleans())
 def test_what_opencv_writes_is_decoded_to_its_pixels(count: int, height: int, width: int, colour: bool):
     shape = (height, width, 3) if colour else (height, width)
-    originals = pictures(count, shape)
+    originals = images(count, shape)
     field = PngField("image", shape)
     assert np.array_equal(small_png.decode_all(*joined([field.encode(p) for p in originals]), shape), originals)
 
 
-def unusual(picture: np.ndarray) -> dict[str, bytes]:
+def unusual(image: np.ndarray) -> dict[str, bytes]:
     """Files that are well, or damaged, but not the plain case."""
-    field = PngField("image", picture.shape)
-    plain = field.encode(picture)
+    field = PngField("image", image.shape)
+    plain = field.encode(image)
     pillow = io.BytesIO()
-    Image.fromarray(picture).save(pillow, "png", optimize=True)
-    up = cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_DEFAULT])[1].tobytes()
+    Image.fromarray(image).save(pillow, "png", optimize=True)
+    up = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_DEFAULT])[1].tobytes()
     damaged = plain[:60] + bytes([plain[60] ^ 1]) + plain[61:]
     return {
         "pillow": pillow.getvalue(),
         "another strategy": up,
-        "another size": PngField("image", (5, 8)).encode(picture[:5]),
-        "16 bits": PngField("image", picture.shape, "uint16").encode(picture.astype(np.uint16)),
+        "another size": PngField("image", (5, 8)).encode(image[:5]),
+        "16 bits": PngField("image", image.shape, "uint16").encode(image.astype(np.uint16)),
         "damaged": damaged,
         "cut": plain[:-20],
         "empty": b"",
-        "no picture": b"x" * len(plain),
+        "no image": b"x" * len(plain),
         "a stream that ends early": with_stream(plain, zlib.compress(b"\1" + bytes(8))),
         "a stream that goes on": with_stream(plain, zlib.compress(b"\1" * 100_000)),
     }
@@ -65,18 +65,18 @@ def with_stream(plain: bytes, stream: bytes) -> bytes:
     return plain[:33] + len(stream).to_bytes(4, "big") + chunk + checksum + plain[-12:]
 
 
-@pytest.mark.parametrize("name", unusual(pictures(1, (8, 8))[0]))
+@pytest.mark.parametrize("name", unusual(images(1, (8, 8))[0]))
 def test_an_unusual_file_is_left_to_opencv(name: str):
     """Or decoded, where its writer happens to have chosen what we understand."""
-    originals = pictures(3, (8, 8))
-    plain = [PngField("image", (8, 8)).encode(picture) for picture in originals]
+    originals = images(3, (8, 8))
+    plain = [PngField("image", (8, 8)).encode(image) for image in originals]
     decoded = small_png.decode_all(*joined([plain[0], unusual(originals[1])[name], plain[2]]), (8, 8))
     assert decoded is None or np.array_equal(decoded, originals)
 
 
-def test_a_damaged_small_picture_is_named_by_file_and_row(tmp_path: Path):
+def test_a_damaged_small_image_is_named_by_file_and_row(tmp_path: Path):
     schema = Schema("Digits", (PngField("image", (8, 8)),))
-    dataset = write_dataset(tmp_path / "digits", schema, [{"image": picture} for picture in pictures(16, (8, 8))])
+    dataset = write_dataset(tmp_path / "digits", schema, [{"image": image} for image in images(16, (8, 8))])
     path = sorted(Path(dataset.url).glob("*.parquet"))[0]
     content = path.read_bytes()
     path.write_bytes(content.replace(b"\x89PNG", b"\0\0\0\0"))

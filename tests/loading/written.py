@@ -1,4 +1,4 @@
-"""Datasets written for tests, and the pictures in them."""
+"""Datasets written for tests, and the images in them."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def test_psnr_of_a_constant_difference_has_its_closed_form():
     assert psnr(grey, grey + np.uint8(10)) == pytest.approx(expected)
 
 
-def test_psnr_of_equal_pictures_is_infinite_and_ssim_is_one():
+def test_psnr_of_equal_images_is_infinite_and_ssim_is_one():
     assert psnr(noise, noise) == math.inf
     assert ssim(noise, noise) == pytest.approx(1.0)
 

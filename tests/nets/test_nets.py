@@ -21,12 +21,12 @@ def seed():
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_srresnet_enlarges_any_size_by_its_scale(scale):
-    net = SRResNet(scale=scale, channels=8, blocks=2)
+    net = SRResNet(scale=scale, base_channels=8, blocks=2)
     assert net(torch.rand(2, 3, 7, 11)).shape == (2, 3, 7 * scale, 11 * scale)
 
 
 def test_srresnet_without_a_tail_is_bicubic_enlargement():
-    net = SRResNet(scale=4, channels=8, blocks=2)
+    net = SRResNet(scale=4, base_channels=8, blocks=2)
     torch.nn.init.zeros_(net.tail.weight)
     low = torch.rand(1, 3, 9, 9)
     torch.testing.assert_close(net(low), enlarge_bicubic(low, 4))
@@ -34,7 +34,7 @@ def test_srresnet_without_a_tail_is_bicubic_enlargement():
 
 def test_srresnet_starts_without_a_checkerboard():
     """Before any training all 16 subpixels of a low-resolution pixel get the same correction."""
-    net = SRResNet(scale=4, channels=8, blocks=2)
+    net = SRResNet(scale=4, base_channels=8, blocks=2)
     low = torch.rand(1, 3, 8, 8)
     correction = net(low) - enlarge_bicubic(low, 4)
     blocks = correction.view(1, 3, 8, 4, 8, 4).permute(0, 1, 2, 4, 3, 5).flatten(4)
@@ -42,18 +42,18 @@ def test_srresnet_starts_without_a_checkerboard():
     assert correction.abs().max() > 1e-4
 
 
-def test_bicubic_enlargement_keeps_a_constant_picture():
+def test_bicubic_enlargement_keeps_a_constant_image():
     flat = torch.full((1, 3, 5, 5), 0.3)
     torch.testing.assert_close(enlarge_bicubic(flat, 4), torch.full((1, 3, 20, 20), 0.3))
 
 
-@pytest.mark.parametrize(("size", "colours"), [(8, 1), (32, 3), (64, 3)])
-def test_dcgan_paints_and_judges_pictures_of_its_size(size, colours):
-    pictures = DCGANGenerator(latent=5, size=size, channels=4, colours=colours)(torch.randn(3, 5))
-    assert pictures.shape == (3, colours, size, size)
-    assert pictures.abs().max() <= 1
-    assert DCGANDiscriminator(size, 4, colours)(pictures).shape == (3,)
-    assert Critic(size, 4, colours)(pictures).shape == (3,)
+@pytest.mark.parametrize(("size", "channels"), [(8, 1), (32, 3), (64, 3)])
+def test_dcgan_paints_and_judges_images_of_its_size(size, channels):
+    images = DCGANGenerator(latent=5, size=size, base_channels=4, channels=channels)(torch.randn(3, 5))
+    assert images.shape == (3, channels, size, size)
+    assert images.abs().max() <= 1
+    assert DCGANDiscriminator(size, 4, channels)(images).shape == (3,)
+    assert Critic(size, 4, channels)(images).shape == (3,)
 
 
 @pytest.mark.parametrize("net", [DCGANDiscriminator, Critic])
@@ -62,14 +62,14 @@ def test_a_size_that_does_not_halve_down_to_four_is_refused(net):
         net(size=48)
 
 
-def test_the_critics_score_of_a_picture_depends_on_no_other_picture():
-    critic = Critic(size=16, channels=4)
+def test_the_critics_score_of_an_image_depends_on_no_other_image():
+    critic = Critic(size=16, base_channels=4)
     batch = torch.randn(4, 3, 16, 16)
     torch.testing.assert_close(critic(batch)[:1], critic(batch[:1]))
 
 
-def test_the_patch_discriminators_score_of_a_picture_depends_on_no_other_picture():
-    judge = PatchDiscriminator(channels=4, halvings=2).eval()
+def test_the_patch_discriminators_score_of_an_image_depends_on_no_other_image():
+    judge = PatchDiscriminator(base_channels=4, num_downsamples=2).eval()
     batch = torch.randn(3, 3, 16, 16)
     *features, scores = judge(batch)
     assert [tuple(f.shape[1:]) for f in features] == [(4, 16, 16), (8, 8, 8), (16, 4, 4)]
@@ -78,7 +78,7 @@ def test_the_patch_discriminators_score_of_a_picture_depends_on_no_other_picture
 
 
 def test_spectral_norm_holds_the_largest_singular_value_at_one():
-    judge = PatchDiscriminator(channels=8, halvings=1)
+    judge = PatchDiscriminator(base_channels=8, num_downsamples=1)
     with torch.no_grad():
         for _ in range(30):
             judge(torch.randn(1, 3, 8, 8))
@@ -87,20 +87,20 @@ def test_spectral_norm_holds_the_largest_singular_value_at_one():
 
 
 def test_cyclegans_generator_keeps_size_and_range():
-    net = ResnetGenerator(channels=4, blocks=1)
-    pictures = net(torch.rand(2, 3, 36, 20))
-    assert pictures.shape == (2, 3, 36, 20)
-    assert pictures.abs().max() <= 1
+    net = ResnetGenerator(base_channels=4, blocks=1)
+    images = net(torch.rand(2, 3, 36, 20))
+    assert images.shape == (2, 3, 36, 20)
+    assert images.abs().max() <= 1
 
 
 def test_patchgan_sees_seventy_pixels():
     """The middle score's gradient reaches 70 pixels in each direction; instance norm, which sees all, is left out."""
-    judge = PatchGAN(channels=2)
+    judge = PatchGAN(base_channels=2)
     layers = [layer for layer in judge.layers if not isinstance(layer, torch.nn.InstanceNorm2d)]
-    picture = torch.randn(1, 3, 256, 256, requires_grad=True)
-    scores = torch.nn.Sequential(*layers)(picture)
+    image = torch.randn(1, 3, 256, 256, requires_grad=True)
+    scores = torch.nn.Sequential(*layers)(image)
     scores[0, 0, 15, 15].backward()
-    touched = picture.grad.abs().sum(dim=(0, 1, 3)).nonzero()
+    touched = image.grad.abs().sum(dim=(0, 1, 3)).nonzero()
     assert int(touched.max() - touched.min()) + 1 == 70
 
 
@@ -115,16 +115,16 @@ def numbered(*numbers: int) -> torch.Tensor:
     return torch.tensor(numbers, dtype=torch.float32).view(-1, 1, 1, 1).expand(-1, 3, 2, 2)
 
 
-def test_a_pool_hands_pictures_through_while_it_fills():
+def test_a_pool_hands_images_through_while_it_fills():
     pool = ImagePool(4, (3, 2, 2))
     assert torch.equal(pool(numbered(1, 2, 3)), numbered(1, 2, 3))
     assert pool.filled == 3
 
 
-def test_a_full_pool_shows_each_picture_at_most_once_and_loses_none():
+def test_a_full_pool_shows_each_image_at_most_once_and_loses_none():
     pool = ImagePool(4, (3, 2, 2))
     shown = [int(v) for first in range(0, 40, 2) for v in pool(numbered(first, first + 1))[:, 0, 0, 0]]
-    kept = [int(v) for v in pool.pictures[:, 0, 0, 0]]
+    kept = [int(v) for v in pool.images[:, 0, 0, 0]]
     assert sorted(set(shown + kept)) == list(range(40))
     older = sum(now != number for number, now in enumerate(shown))
     assert 8 <= older <= 32  # half of 36 on average

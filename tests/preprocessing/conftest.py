@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from gan_lib.core import config
-from gan_lib.preprocessing import sample_status as accounts
+from gan_lib.preprocessing import sample_status
 from gan_lib.preprocessing.preprocess import Published, preprocess
 from gan_lib.preprocessing.settings import PreprocessSettings
 
@@ -23,15 +23,15 @@ def settings_of(source: dict[str, Any], output: Path, **values: Any) -> Preproce
     return config.validate(PreprocessSettings, {"source": source, "output": str(output), **values}, "the test")
 
 
-def picture(number: int, height: int = 40, width: int = 48) -> np.ndarray:
-    """A picture of its own for each number: coloured noise, smooth enough for JPEG."""
+def image(number: int, height: int = 40, width: int = 48) -> np.ndarray:
+    """An image of its own for each number: coloured noise, smooth enough for JPEG."""
     rng = np.random.default_rng(number)
     small = rng.integers(0, 256, (5, 6, 3), dtype=np.uint8)
     return np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
 
 
 def file_of(pixels: np.ndarray, suffix: str = "png", **options: Any) -> bytes:
-    """A picture file."""
+    """An image file."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, suffix, **options)
     return buffer.getvalue()
@@ -53,8 +53,8 @@ def rows_of(published: Published, split: str = "train") -> list[dict[str, Any]]:
 
 
 def accounts_of(published: Published) -> dict[str, dict[str, Any]]:
-    """name -> account."""
-    tables = [accounts.read(url) for url in accounts.of_version(published.url)]
+    """name -> status."""
+    tables = [sample_status.read(url) for url in sample_status.of_version(published.url)]
     return {row["name"]: row for table in tables for row in table.to_pylist()}
 
 

@@ -1,4 +1,4 @@
-"""More than seventy kinds of bad and odd files: each ends as the right picture or as a reject with the right reason."""
+"""More than seventy kinds of bad and odd files: each ends as the right image or as a reject with the right reason."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
-from tests.corpus.conftest import accounts_of, file_of, fill, picture, rows_of
+from tests.corpus.conftest import accounts_of, file_of, fill, image, rows_of
 
 from gan_lib.core.images import decode
 
@@ -41,20 +41,20 @@ def saved(image: Image.Image, suffix: str, **options: object) -> bytes:
 
 def png_with(kind: bytes, body: bytes) -> bytes:
     """A good PNG with one more chunk before its pixels."""
-    png = file_of(picture(50))
+    png = file_of(image(50))
     chunk = struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
     return png[:33] + chunk + png[33:]
 
 
 def claiming(height: int, width: int) -> bytes:
     """A JPEG of 40 x 48 pixels whose header says otherwise."""
-    jpeg = bytearray(file_of(picture(51), "jpeg"))
+    jpeg = bytearray(file_of(image(51), "jpeg"))
     place = jpeg.index(b"\xff\xc0") + 5
     jpeg[place : place + 4] = struct.pack(">HH", height, width)
     return bytes(jpeg)
 
 
-UNDO = {  # EXIF orientation -> what turns an upright picture into the stored one
+UNDO = {  # EXIF orientation -> what turns an upright image into the stored one
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -69,78 +69,78 @@ def turned(orientation: int) -> bytes:
     """A JPEG whose EXIF says how the stored pixels are to be turned."""
     exif = Image.Exif()
     exif[0x0112] = orientation
-    upright = Image.fromarray(picture(60 + orientation))
+    upright = Image.fromarray(image(60 + orientation))
     return saved(upright.transpose(UNDO[orientation]), "jpeg", quality=98, exif=exif)
 
 
 def good_files() -> dict[str, tuple[bytes, np.ndarray, float]]:
-    """name -> (content, the picture it should become, mean error allowed in levels)."""
-    one = picture(1)
-    grey = np.repeat(picture(2)[:, :, :1], 3, axis=2)
-    sixteen = picture(3)[:, :, 0].astype(np.uint16) * 257
-    paletted = Image.fromarray(picture(4)).quantize(200)
-    covered = np.dstack([picture(5), np.where(np.arange(48) < 24, 255, 0).astype(np.uint8)[None].repeat(40, 0)])
-    over_white = picture(5).copy()
+    """name -> (content, the image it should become, mean error allowed in levels)."""
+    one = image(1)
+    grey = np.repeat(image(2)[:, :, :1], 3, axis=2)
+    sixteen = image(3)[:, :, 0].astype(np.uint16) * 257
+    paletted = Image.fromarray(image(4)).quantize(200)
+    covered = np.dstack([image(5), np.where(np.arange(48) < 24, 255, 0).astype(np.uint8)[None].repeat(40, 0)])
+    over_white = image(5).copy()
     over_white[:, 24:] = 255
-    frames = [Image.fromarray(picture(6)), Image.fromarray(picture(7))]
+    frames = [Image.fromarray(image(6)), Image.fromarray(image(7))]
     cmyk = np.zeros((40, 48, 4), np.uint8)
     cmyk[:20, :, 0] = cmyk[20:, :, 1] = 255
     inks = np.zeros(SHAPE, np.uint8)
     inks[:20], inks[20:] = (0, 255, 255), (255, 0, 255)
-    rows = b"".join(b"\0" + row.tobytes() for row in picture(38))  # as PNG stores them, unfiltered
+    rows = b"".join(b"\0" + row.tobytes() for row in image(38))  # as PNG stores them, unfiltered
     huge_exif = Image.Exif()
     huge_exif[0x9286] = b"x" * 60_000
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     return {
         "plain.png": (file_of(one), one, 0),
-        "wrong_suffix.jpg": (file_of(picture(20)), picture(20), 0),
-        "no_suffix": (file_of(picture(21)), picture(21), 0),
-        "baseline.jpg": (file_of(picture(22), "jpeg", quality=98), picture(22), 4),
-        "progressive.jpg": (file_of(picture(23), "jpeg", quality=98, progressive=True), picture(23), 4),
-        "trailing_rubbish.jpg": (file_of(picture(24), "jpeg", quality=98) + b"<html>", picture(24), 4),
+        "wrong_suffix.jpg": (file_of(image(20)), image(20), 0),
+        "no_suffix": (file_of(image(21)), image(21), 0),
+        "baseline.jpg": (file_of(image(22), "jpeg", quality=98), image(22), 4),
+        "progressive.jpg": (file_of(image(23), "jpeg", quality=98, progressive=True), image(23), 4),
+        "trailing_rubbish.jpg": (file_of(image(24), "jpeg", quality=98) + b"<html>", image(24), 4),
         "grey.jpg": (saved(Image.fromarray(grey[:, :, 0]), "jpeg", quality=98), grey, 4),
-        "grey.png": (saved(Image.fromarray(picture(25)[:, :, 0]), "png"), picture(25)[:, :, :1].repeat(3, 2), 0),
+        "grey.png": (saved(Image.fromarray(image(25)[:, :, 0]), "png"), image(25)[:, :, :1].repeat(3, 2), 0),
         "bilevel.png": (
-            saved(Image.fromarray(picture(26)[:, :, 0] > 128), "png"),
-            ((picture(26)[:, :, :1] > 128) * np.uint8(255)).repeat(3, 2),
+            saved(Image.fromarray(image(26)[:, :, 0] > 128), "png"),
+            ((image(26)[:, :, :1] > 128) * np.uint8(255)).repeat(3, 2),
             0,
         ),
-        "sixteen_bit.png": (saved(Image.fromarray(sixteen), "png"), picture(3)[:, :, :1].repeat(3, 2), 0),
-        "sixteen_bit.tiff": (saved(Image.fromarray(sixteen[::-1]), "tiff"), picture(3)[::-1, :, :1].repeat(3, 2), 0),
+        "sixteen_bit.png": (saved(Image.fromarray(sixteen), "png"), image(3)[:, :, :1].repeat(3, 2), 0),
+        "sixteen_bit.tiff": (saved(Image.fromarray(sixteen[::-1]), "tiff"), image(3)[::-1, :, :1].repeat(3, 2), 0),
         "palette.gif": (saved(paletted, "gif"), np.asarray(paletted.convert("RGB")), 0),
         "alpha.png": (saved(Image.fromarray(covered), "png"), over_white, 0),
         "alpha.webp": (saved(Image.fromarray(covered[::-1]), "webp", lossless=True), over_white[::-1], 0),
-        "animation.gif": (saved(frames[0], "gif", save_all=True, append_images=frames[1:]), picture(6), 12),
+        "animation.gif": (saved(frames[0], "gif", save_all=True, append_images=frames[1:]), image(6), 12),
         "animation.webp": (
             saved(frames[1], "webp", save_all=True, append_images=frames[:1], lossless=True),
-            picture(7),
+            image(7),
             0,
         ),
-        "pages.tiff": (saved(Image.fromarray(picture(8)), "tiff", save_all=True, append_images=frames), picture(8), 0),
+        "pages.tiff": (saved(Image.fromarray(image(8)), "tiff", save_all=True, append_images=frames), image(8), 0),
         "cmyk.jpg": (saved(Image.fromarray(cmyk, "CMYK"), "jpeg", quality=98), inks, 6),
-        "srgb_profile.jpg": (file_of(picture(27), "jpeg", quality=98, icc_profile=srgb), picture(27), 4),
-        "broken_profile.png": (file_of(picture(28), icc_profile=b"no profile at all"), picture(28), 0),
-        **{f"exif_{n}.jpg": (turned(n), picture(60 + n), 4) for n in UNDO},
-        "huge_exif.jpg": (saved(Image.fromarray(picture(33)), "jpeg", quality=98, exif=huge_exif), picture(33), 4),
-        "broken_profile.jpg": (file_of(picture(34), "jpeg", quality=98, icc_profile=srgb[:200]), picture(34), 4),
-        "more_pixels_than_said.png": (png_with(b"IDAT", zlib.compress(rows + bytes(10**7))), picture(38), 0),
+        "srgb_profile.jpg": (file_of(image(27), "jpeg", quality=98, icc_profile=srgb), image(27), 4),
+        "broken_profile.png": (file_of(image(28), icc_profile=b"no profile at all"), image(28), 0),
+        **{f"exif_{n}.jpg": (turned(n), image(60 + n), 4) for n in UNDO},
+        "huge_exif.jpg": (saved(Image.fromarray(image(33)), "jpeg", quality=98, exif=huge_exif), image(33), 4),
+        "broken_profile.jpg": (file_of(image(34), "jpeg", quality=98, icc_profile=srgb[:200]), image(34), 4),
+        "more_pixels_than_said.png": (png_with(b"IDAT", zlib.compress(rows + bytes(10**7))), image(38), 0),
         "many_frames.gif": (
             saved(paletted, "gif", save_all=True, append_images=[Image.new("P", (48, 40), n) for n in range(99)]),
             np.asarray(paletted.convert("RGB")),
             12,
         ),
         "grey_and_alpha.png": (saved(Image.fromarray(grey[:, :, 0]).convert("LA"), "png"), grey, 0),
-        'folder.jpg/new\nline, "quotes" and ;.png': (file_of(picture(35)), picture(35), 0),
-        "a::b #1 %20?.png": (file_of(picture(36)), picture(36), 0),
-        "n" * 251 + ".png": (file_of(picture(37)), picture(37), 0),
+        'folder.jpg/new\nline, "quotes" and ;.png': (file_of(image(35)), image(35), 0),
+        "a::b #1 %20?.png": (file_of(image(36)), image(36), 0),
+        "n" * 251 + ".png": (file_of(image(37)), image(37), 0),
         "broken_exif.jpg": (
-            file_of(picture(29), "jpeg", quality=98, exif=b"Exif\0\0MM\0*\xff\xff\xff\xff"),
-            picture(29),
+            file_of(image(29), "jpeg", quality=98, exif=b"Exif\0\0MM\0*\xff\xff\xff\xff"),
+            image(29),
             4,
         ),
-        "windows.bmp": (file_of(picture(30), "bmp"), picture(30), 0),
-        "lossy.webp": (file_of(picture(31), "webp", quality=95), picture(31), 4),
-        "ünï cödé 'n\" spaces.png": (file_of(picture(32)), picture(32), 0),
+        "windows.bmp": (file_of(image(30), "bmp"), image(30), 0),
+        "lossy.webp": (file_of(image(31), "webp", quality=95), image(31), 4),
+        "ünï cödé 'n\" spaces.png": (file_of(image(32)), image(32), 0),
     }
 
 
@@ -152,11 +152,11 @@ def bad_files() -> dict[str, tuple[bytes, str]]:
     flipped[len(png) // 2] ^= 0xFF
     return {
         "empty.jpg": (b"", "empty"),
-        "zeros.jpg": (bytes(3000), "not-a-picture"),
-        "page.html": (b"<!doctype html><title>404</title>", "not-a-picture"),
-        "vector.svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not-a-picture"),
-        "program.eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not-a-picture"),
-        "Thumbs.db": (bytes.fromhex("d0cf11e0a1b11ae1") + bytes(512), "not-a-picture"),
+        "zeros.jpg": (bytes(3000), "not-a-image"),
+        "page.html": (b"<!doctype html><title>404</title>", "not-a-image"),
+        "vector.svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not-a-image"),
+        "program.eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not-a-image"),
+        "Thumbs.db": (bytes.fromhex("d0cf11e0a1b11ae1") + bytes(512), "not-a-image"),
         "truncated.jpg": (jpeg[: len(jpeg) // 2], "corrupt"),
         "truncated_late.jpg": (jpeg[:-40], "corrupt"),
         "truncated.png": (png[: len(png) // 2], "corrupt"),
@@ -164,7 +164,7 @@ def bad_files() -> dict[str, tuple[bytes, str]]:
         "truncated.gif": (file_of(noise, "gif")[:900], "corrupt"),
         "truncated.bmp": (file_of(noise, "bmp")[:900], "corrupt"),
         "truncated.tiff": (file_of(noise, "tiff")[:3000], "corrupt"),
-        "header_only.jpg": (jpeg[:20], "not-a-picture"),
+        "header_only.jpg": (jpeg[:20], "not-a-image"),
         "flipped_bits.png": (bytes(flipped), "corrupt"),
         "bomb.png": (png_bomb(60_000), "too-many-pixels"),
         "text_bomb.png": (png_with(b"iTXt", b"k\0\1\0\0\0" + zlib.compress(bytes(5 * 10**7))), "corrupt"),
@@ -173,17 +173,17 @@ def bad_files() -> dict[str, tuple[bytes, str]]:
         "claims_more.jpg": (claiming(400, 480), "corrupt"),
         "claims_less.jpg": (claiming(20, 24), "corrupt"),
         "claims_4_gigapixels.gif": (noise_gif[:6] + b"\xff" * 4 + noise_gif[10:], "too-many-pixels"),
-        "document.jpg": (b"%PDF-1.7\n1 0 obj<</Type/XObject/Subtype/Image>>", "not-a-picture"),
+        "document.jpg": (b"%PDF-1.7\n1 0 obj<</Type/XObject/Subtype/Image>>", "not-a-image"),
         "fetches.jpg": (
             b'<!DOCTYPE svg [<!ENTITY x SYSTEM "file:///etc/passwd">]>',
-            "not-a-picture",
+            "not-a-image",
         ),
-        "video.jpg": (b"\0\0\0\x20ftypisom" + bytes(99), "not-a-picture"),
-        "zipped.png": (zlib.compress(png), "not-a-picture"),
-        "wide.png": (file_of(picture(41, 20, 500)), "too-long"),
-        "tiny.png": (file_of(picture(42, 8, 8)), "too-small"),
-        "one_pixel.gif": (file_of(picture(43, 1, 1), "gif"), "too-small"),
-        "heavy.bmp": (file_of(picture(44, 200, 200), "bmp"), "too-many-bytes"),
+        "video.jpg": (b"\0\0\0\x20ftypisom" + bytes(99), "not-a-image"),
+        "zipped.png": (zlib.compress(png), "not-a-image"),
+        "wide.png": (file_of(image(41, 20, 500)), "too-long"),
+        "tiny.png": (file_of(image(42, 8, 8)), "too-small"),
+        "one_pixel.gif": (file_of(image(43, 1, 1), "gif"), "too-small"),
+        "heavy.bmp": (file_of(image(44, 200, 200), "bmp"), "too-many-bytes"),
         "float.tiff": (saved(Image.fromarray(np.ones((40, 48), np.float32)), "tiff"), "unsupported"),
         "flat.png": (file_of(np.full(SHAPE, 90, np.uint8)), "flat"),
     }
@@ -204,7 +204,7 @@ def corpus(tmp_path_factory):
     return folder
 
 
-def test_every_odd_file_ends_as_the_right_picture_or_with_the_right_reason(run, corpus):
+def test_every_odd_file_ends_as_the_right_image_or_with_the_right_reason(run, corpus):
     good, bad = good_files(), {name: reason for name, (_, reason) in bad_files().items()}
     bad |= dict.fromkeys(("dangling.png", "itself.png", "pipe.png"), "unreadable")
     assert len(good) + len(bad) >= 70
@@ -215,13 +215,13 @@ def test_every_odd_file_ends_as_the_right_picture_or_with_the_right_reason(run, 
         filters={"min_contrast": 2},
         max_rejected_share=1,
     )
-    accounts = accounts_of(published)
-    assert {name: row["reason"] for name, row in accounts.items() if row["status"] == "rejected"} == bad
+    statuses = accounts_of(published)
+    assert {name: row["reason"] for name, row in sample_status.items() if row["status"] == "rejected"} == bad
     counts = published.manifest.counts
     assert counts == {"read": len(good) + len(bad) + 2, "written": len(good), "rejected": len(bad), "duplicate": 2}
-    found = [decode(row["picture"]).astype(int) for row in rows_of(published)]
+    found = [decode(row["image"]).astype(int) for row in rows_of(published)]
     for name, (_, expected, error) in good.items():
-        assert accounts[name]["status"] == "written", accounts[name]
+        assert statuses[name]["status"] == "written", statuses[name]
         nearest = min(np.abs(each - expected).mean() for each in found if each.shape == expected.shape)
         assert nearest <= error, name
     assert len(found) == len(good)

@@ -1,4 +1,4 @@
-"""Copies are found, strangers are not, and which one stays depends on nothing but the pictures and their names."""
+"""Copies are found, strangers are not, and which one stays depends on nothing but the images and their names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.corpus.conftest import accounts_of, file_of, fill
 
 from gan_lib.core.images import decode
-from gan_lib.preprocessing.duplicates.matching import COLUMNS, exact_copies, find_copies, similar_pairs
+from gan_lib.preprocessing.duplicates.matching import COLUMNS, exact_duplicates, find_duplicates, similar_pairs
 from gan_lib.preprocessing.duplicates.phash import WINDOWS, perceptual_hashes
 from gan_lib.preprocessing.sample_status import ARROW_SCHEMA
 
@@ -23,7 +23,7 @@ PHOTOS = ("chelsea.png", "coffee.png", "astronaut.png", "rocket.jpg")
 
 def table(rows: list[dict]) -> pa.Table:
     """Accounts with these columns; what is not named does not matter."""
-    blank = {"looks": None, "height": 10, "width": 10, "content": bytes(16)}
+    blank = {"phash": None, "height": 10, "width": 10, "content": bytes(16)}
     schema = pa.schema([ARROW_SCHEMA.field(name) for name in COLUMNS])
     return pa.Table.from_pylist([blank | row for row in rows], schema=schema)
 
@@ -41,7 +41,7 @@ def hashes_of(number: int) -> np.ndarray:
 def test_of_equal_content_the_smallest_name_stays(pairs):
     rows = [{"item": n, "name": f"{name}{c}", "content": bytes([c] * 16)} for n, (name, c) in enumerate(pairs)]
     random.Random(0).shuffle(rows)
-    copies = exact_copies(table(rows), table([]))
+    copies = exact_duplicates(table(rows), table([]))
     groups: dict[bytes, list[dict]] = {}
     for row in rows:
         groups.setdefault(row["content"], []).append(row)
@@ -55,7 +55,7 @@ def test_of_equal_content_the_smallest_name_stays(pairs):
 def test_what_is_published_stays_though_a_new_name_is_smaller():
     known = table([{"item": 7, "name": "z", "content": b"x" * 16}])
     new = table([{"item": 7, "name": "a", "content": b"x" * 16}, {"item": 8, "name": "b", "content": b"y" * 16}])
-    assert exact_copies(new, known) == {7: "z"}
+    assert exact_duplicates(new, known) == {7: "z"}
 
 
 def test_of_near_copies_the_largest_stays_and_chains_do_not_pull_strangers_in():
@@ -66,16 +66,16 @@ def test_of_near_copies_the_largest_stays_and_chains_do_not_pull_strangers_in():
         {
             "item": n,
             "name": name,
-            "looks": looks.tobytes(),
+            "phash": phash.tobytes(),
             "height": sizes[name],
             "width": 10,
             "content": bytes([n] * 16),
         }
-        for n, (name, looks) in enumerate({"left": left, "middle": middle, "right": right}.items())
+        for n, (name, phash) in enumerate({"left": left, "middle": middle, "right": right}.items())
     ]
     # right resembles middle only, and middle goes: nobody who stays stands for right, so right stays too.
-    assert find_copies(table(rows), table([]), near=True) == {1: "left"}
-    assert find_copies(table(rows), table([]), near=False) == {}
+    assert find_duplicates(table(rows), table([]), near=True) == {1: "left"}
+    assert find_duplicates(table(rows), table([]), near=False) == {}
 
 
 @pytest.mark.parametrize("bits, found", [(0, True), (4, True), (12, False)])
@@ -87,13 +87,13 @@ def test_pairs_are_told_by_the_bits_that_differ(bits, found):
 
 
 def test_random_hashes_are_strangers():
-    looks = np.random.default_rng(0).integers(0, 2**64, (3000, len(WINDOWS)), dtype=np.uint64)
-    assert len(similar_pairs(looks)) == 0
+    phash = np.random.default_rng(0).integers(0, 2**64, (3000, len(WINDOWS)), dtype=np.uint64)
+    assert len(similar_pairs(phash)) == 0
 
 
-def test_a_thousand_copies_of_one_picture_do_not_cost_a_million_pairs():
-    looks = np.repeat(hashes_of(1)[None], 2000, axis=0)
-    pairs = similar_pairs(looks)
+def test_a_thousand_copies_of_one_image_do_not_cost_a_million_pairs():
+    phash = np.repeat(hashes_of(1)[None], 2000, axis=0)
+    pairs = similar_pairs(phash)
     assert len(pairs) < 2000 * 64
     assert set(pairs[:, 1].tolist()) >= set(range(32, 2000))  # all but the first few are tied to an earlier one
 
@@ -115,7 +115,7 @@ def test_recompressed_resized_and_cropped_photos_are_dropped_and_the_originals_s
         files[f"{stem}-cut.png"] = file_of(np.ascontiguousarray(pixels[height // 50 :, width // 60 :]))
     published = run({"kind": "folder", "path": str(fill(tmp_path / "in", files))}, duplicates={"near": True})
     assert published.manifest.counts == {"read": 16, "written": 4, "rejected": 0, "duplicate": 12}
-    for name, account in accounts_of(published).items():
+    for name, status in accounts_of(published).items():
         stem = name.partition(".")[0].partition("-")[0]
         # The recompressed copy is as large as the original, and "-" sorts before ".".
-        assert account["reason"] == ("" if name == f"{stem}-q50.jpg" else f"{stem}-q50.jpg")
+        assert status["reason"] == ("" if name == f"{stem}-q50.jpg" else f"{stem}-q50.jpg")

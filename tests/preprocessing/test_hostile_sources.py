@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from tests.corpus.conftest import file_of, fill, picture
+from tests.corpus.conftest import file_of, fill, image
 
-from gan_lib.core.images import PictureRejected
+from gan_lib.core.images import ImageRejected
 from gan_lib.preprocessing.samples import Item, Part, from_batch
 from gan_lib.preprocessing.sources import manifest, tar
 from gan_lib.preprocessing.sources.folder import plain_items
@@ -28,13 +28,13 @@ def listed(folder: Path) -> dict[str, Item]:
 
 
 def reason_of(part: Part) -> str:
-    with pytest.raises(PictureRejected) as rejection:
+    with pytest.raises(ImageRejected) as rejection:
         read_part(part, 10**6)
     return rejection.value.reason
 
 
 def test_pipes_devices_and_links_in_a_circle_are_listed_and_refused_without_waiting(tmp_path):
-    fill(tmp_path, {"folder.jpg/good.png": file_of(picture(1)), "a::b.png": file_of(picture(2))})
+    fill(tmp_path, {"folder.jpg/good.png": file_of(image(1)), "a::b.png": file_of(image(2))})
     os.mkfifo(tmp_path / "pipe.jpg")
     os.symlink("/dev/zero", tmp_path / "endless.jpg")
     os.symlink("itself.jpg", tmp_path / "itself.jpg")
@@ -42,11 +42,11 @@ def test_pipes_devices_and_links_in_a_circle_are_listed_and_refused_without_wait
     odd = {"pipe.jpg", "endless.jpg", "itself.jpg"}
     assert items.keys() == odd | {"folder.jpg/good.png", "a::b.png"}
     assert {reason_of(items[name].parts[0]) for name in odd} == {"unreadable"}
-    assert read_part(items["a::b.png"].parts[0], 10**6) == file_of(picture(2))
+    assert read_part(items["a::b.png"].parts[0], 10**6) == file_of(image(2))
 
 
 def test_a_file_that_vanishes_or_shrinks_after_it_was_listed_is_unreadable(tmp_path):
-    fill(tmp_path, {"gone.png": file_of(picture(1)), "shrunk.png": file_of(picture(2))})
+    fill(tmp_path, {"gone.png": file_of(image(1)), "shrunk.png": file_of(image(2))})
     items = listed(tmp_path)
     (tmp_path / "gone.png").unlink()
     (tmp_path / "shrunk.png").write_bytes(b"")
@@ -60,7 +60,7 @@ def test_a_folder_that_vanishes_while_it_is_listed_is_a_sample_that_says_so(tmp_
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_what_is_not_for_us_to_read_is_a_reject(tmp_path):
-    fill(tmp_path, {"secret.png": file_of(picture(1)), "closed/1.png": file_of(picture(2))})
+    fill(tmp_path, {"secret.png": file_of(image(1)), "closed/1.png": file_of(image(2))})
     (tmp_path / "secret.png").chmod(0)
     (tmp_path / "closed").chmod(0)
     items = listed(tmp_path)
@@ -86,7 +86,7 @@ def items_of_shard(path: Path, members: list[tuple], mode: str = "w") -> list[It
 def test_tar_members_are_read_where_they_lie_whatever_they_are_called(tmp_path, suffix, mode):
     (tmp_path / "x").mkdir()
     names = ["../../etc/evil.png", "/absolute.png", "new\nline.png", "z" * 200 + ".png", "same.png", "same.png"]
-    members = [member(name, file_of(picture(number))) for number, name in enumerate(names)]
+    members = [member(name, file_of(image(number))) for number, name in enumerate(names)]
     members += [
         member("link.png", kind=tarfile.SYMTYPE, link="/etc/passwd"),
         member("hard.png", kind=tarfile.LNKTYPE, link="same.png"),
@@ -97,18 +97,18 @@ def test_tar_members_are_read_where_they_lie_whatever_they_are_called(tmp_path, 
     ]
     items = items_of_shard(tmp_path / "x" / f"s{suffix}", members, mode)
     good, bad = [i for i in items if i.problem is None], [i for i in items if i.problem is not None]
-    assert [read_part(item.parts[0], 10**6) for item in good] == [file_of(picture(n)) for n in range(len(names))]
+    assert [read_part(item.parts[0], 10**6) for item in good] == [file_of(image(n)) for n in range(len(names))]
     assert [item.name for item in good][-2:] == [f"x/s{suffix}/same", f"x/s{suffix}/same (2)"]
     problems = [(item.name.rpartition("/")[2], (item.problem or "").partition(":")[0]) for item in bad]
     unsupported = [(name, "unsupported") for name in ("link", "hard", "device", "pipe")]
-    assert problems == [*unsupported, ("alone", "no-picture")]
+    assert problems == [*unsupported, ("alone", "no-image")]
     assert {path.name for path in tmp_path.iterdir()} == {"x"}, "nothing may be unpacked by a member's own name"
 
 
 @pytest.mark.parametrize("suffix, mode", [(".tar", "w"), (".tar.gz", "w:gz"), (".tar.xz", "w:xz")])
 def test_a_shard_cut_off_at_any_place_says_so_and_keeps_what_is_whole(tmp_path, suffix, mode):
     path = tmp_path / f"s{suffix}"
-    items_of_shard(path, [member(f"{n}.png", file_of(picture(n))) for n in range(4)], mode)
+    items_of_shard(path, [member(f"{n}.png", file_of(image(n))) for n in range(4)], mode)
     whole = path.read_bytes()
     for kept in (0, 1, len(whole) // 3, len(whole) // 2):
         path.write_bytes(whole[:kept])
@@ -124,7 +124,7 @@ def test_a_tar_file_that_is_a_pipe_is_a_reject(tmp_path):
 
 
 def test_lines_of_a_manifest_that_are_broken_or_come_twice_are_all_accounted_for(tmp_path):
-    fill(tmp_path, {"in/1.png": file_of(picture(1)), "2.png": file_of(picture(2))})
+    fill(tmp_path, {"in/1.png": file_of(image(1)), "2.png": file_of(image(2))})
     lines = ["path,label", "1.png,3", "1.png,3", "../2.png,4", "too,many,values", "lonely", ",5", '"a\nb.png",6']
     path = tmp_path / "in" / "list.csv"
     path.write_text("\n".join(lines) + "\n")
@@ -134,7 +134,7 @@ def test_lines_of_a_manifest_that_are_broken_or_come_twice_are_all_accounted_for
         ("1.png", {"label": 3}),
         ("../2.png", {"label": 4}),
     ]
-    assert read_part(items[2].parts[0], 10**6) == file_of(picture(2))
+    assert read_part(items[2].parts[0], 10**6) == file_of(image(2))
     assert [reason_of(item.parts[0]) for item in items[3:5]] == ["unreadable", "unreadable"]
     assert [item.problem for item in items[5:]] == [
         "bad-line: it holds 3 values, not 2",

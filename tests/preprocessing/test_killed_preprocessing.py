@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.corpus.conftest import accounts_of, file_of, fill, picture, rows_of, settings_of
+from tests.corpus.conftest import accounts_of, file_of, fill, image, rows_of, settings_of
 
 from gan_lib.dataset.manifest import published_versions
 from gan_lib.preprocessing.preprocess import preprocess
@@ -36,15 +36,15 @@ MOMENTS = {
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory) -> Path:
-    """300 pictures, some of them copies, some bad."""
-    files = {f"{n % 5}/{n:03d}.png": file_of(picture(n % 290)) for n in range(300)}
-    return fill(tmp_path_factory.mktemp("pictures"), files | {"bad.png": b"no picture", "empty.png": b""})
+def images(tmp_path_factory) -> Path:
+    """300 images, some of them copies, some bad."""
+    files = {f"{n % 5}/{n:03d}.png": file_of(image(n % 290)) for n in range(300)}
+    return fill(tmp_path_factory.mktemp("images"), files | {"bad.png": b"no image", "empty.png": b""})
 
 
-def settings_for(pictures: Path, output: Path) -> PreprocessSettings:
+def settings_for(images: Path, output: Path) -> PreprocessSettings:
     return settings_of(
-        {"kind": "folder", "path": str(pictures)},
+        {"kind": "folder", "path": str(images)},
         output,
         patches={"kind": "random", "side": 32, "count": 4},
         split={"test": 0.2},
@@ -54,9 +54,9 @@ def settings_for(pictures: Path, output: Path) -> PreprocessSettings:
 
 
 @pytest.fixture(scope="module")
-def clean(spark, pictures, tmp_path_factory):
+def clean(spark, images, tmp_path_factory):
     """The version that one clean run publishes."""
-    return preprocess(spark, settings_for(pictures, tmp_path_factory.mktemp("clean") / "dataset"))
+    return preprocess(spark, settings_for(images, tmp_path_factory.mktemp("clean") / "dataset"))
 
 
 def assert_same_content(one, other):
@@ -89,20 +89,20 @@ def kill_when(process: subprocess.Popen[bytes], output: Path, sign: str) -> None
     "moment",
     [pytest.param(name, marks=[] if name == "the first task is done" else [pytest.mark.slow]) for name in MOMENTS],
 )
-def test_a_killed_driver_loses_and_doubles_nothing(spark, pictures, clean, tmp_path, moment):
+def test_a_killed_driver_loses_and_doubles_nothing(spark, images, clean, tmp_path, moment):
     output = tmp_path / "dataset"
-    settings = settings_for(pictures, output)
+    settings = settings_for(images, output)
     kill_when(start(settings), output, MOMENTS[moment])
     assert published_versions(str(output)) == [], "it was to be killed before it published"
     assert not list(output.glob("versions/*")), "a reader could open what is not complete"
     assert_same_content(preprocess(spark, settings), clean)
 
 
-def test_finished_tasks_are_not_done_again(spark, pictures, clean, tmp_path, monkeypatch):
-    """A picture that is destroyed after its task was finished is in the dataset all the same: it was not read again."""
+def test_finished_tasks_are_not_done_again(spark, images, clean, tmp_path, monkeypatch):
+    """An image that is destroyed after its task was finished is in the dataset all the same: it was not read again."""
     own = fill(
         tmp_path / "own",
-        {path.relative_to(pictures).as_posix(): path.read_bytes() for path in pictures.glob("**/*.png")},
+        {path.relative_to(images).as_posix(): path.read_bytes() for path in images.glob("**/*.png")},
     )
     output = tmp_path / "dataset"
     settings = settings_for(own, output)
@@ -125,12 +125,12 @@ def test_finished_tasks_are_not_done_again(spark, pictures, clean, tmp_path, mon
 
 
 @pytest.mark.slow
-def test_a_source_that_changed_in_between_is_read_anew(spark, pictures, tmp_path):
-    own = fill(tmp_path / "own", {f"{n}.png": file_of(picture(n)) for n in range(30)})
+def test_a_source_that_changed_in_between_is_read_anew(spark, images, tmp_path):
+    own = fill(tmp_path / "own", {f"{n}.png": file_of(image(n)) for n in range(30)})
     output = tmp_path / "dataset"
     process = start(settings_for(own, output))
     kill_when(process, output, MOMENTS["the first task is done"])
-    fill(own, {"new.png": file_of(picture(1000))})
+    fill(own, {"new.png": file_of(image(1000))})
     (own / "0.png").unlink()
     published = preprocess(spark, settings_for(own, output))
     assert published.manifest.counts == {"read": 30, "written": 30, "rejected": 0, "duplicate": 0}

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.corpus.conftest import file_of, picture
+from tests.corpus.conftest import file_of, image
 
-from gan_lib.core.images import Limits, PictureRejected, decode, decode_enough
+from gan_lib.core.images import ImageRejected, Limits, decode, decode_enough
 from gan_lib.preprocessing.cropping.patches import (
     Filters,
     GridCrops,
@@ -20,7 +20,7 @@ from gan_lib.preprocessing.cropping.patches import (
     ResizeExact,
     ResizeLongest,
     ResizeShortest,
-    WholePicture,
+    WholeImage,
     cut_alike,
     enough_for,
     resized,
@@ -79,7 +79,7 @@ def test_resize_policies_give_their_sizes(policy, expected):
     "policy", [ResizeShortest(kind="shortest", side=96), ResizeExact(kind="exact", height=64, width=64)]
 )
 def test_a_large_jpeg_that_is_shrunk_loses_nothing_that_shows_by_quicker_decoding(policy):
-    content = file_of(picture(1, 1001, 1500), "jpeg", quality=95)
+    content = file_of(image(1, 1001, 1500), "jpeg", quality=95)
     quick, size = decode_enough(content, Limits(), partial(enough_for, policy))
     assert size == (1001, 1500) and quick.shape[0] < 1001
     whole = resized(decode(content), policy.target(*size))
@@ -92,8 +92,8 @@ def test_shrinking_averages_areas():
     assert (resized(fine, (4, 4)) == 100).all()
 
 
-def test_a_picture_smaller_than_a_patch_is_rejected():
-    with pytest.raises(PictureRejected) as caught:
+def test_an_image_smaller_than_a_patch_is_rejected():
+    with pytest.raises(ImageRejected) as caught:
         RandomCrops(kind="random", side=9).boxes(8, 20, np.random.default_rng(0))
     assert caught.value.reason == "too-small"
 
@@ -114,6 +114,6 @@ def test_filters_drop_flat_and_blurred_patches_only():
 def test_filters_judge_the_target_of_a_pair():
     rng = np.random.default_rng(0)
     flat, noise = np.zeros((16, 16, 3), np.uint8), rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
-    assert cut_alike([flat, noise], WholePicture(), Filters(min_contrast=5), rng)
-    with pytest.raises(PictureRejected, match="flat"):
-        cut_alike([noise, flat], WholePicture(), Filters(min_contrast=5), rng)
+    assert cut_alike([flat, noise], WholeImage(), Filters(min_contrast=5), rng)
+    with pytest.raises(ImageRejected, match="flat"):
+        cut_alike([noise, flat], WholeImage(), Filters(min_contrast=5), rng)

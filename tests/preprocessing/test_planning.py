@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gan_lib.cluster.parallelize import spread
-from gan_lib.preprocessing.planning import Grain, Plan, plan_corpus, share_out
+from gan_lib.cluster.parallelize import parallelize
+from gan_lib.preprocessing.planning import Plan, WorkUnit, plan_corpus, share_out
 from gan_lib.preprocessing.publishing.merging import plan_files
 from gan_lib.preprocessing.samples import COLUMNS, Item, Part, from_batch, in_batches, to_batch
 from gan_lib.preprocessing.sources.listing import branches, files_of, shares
@@ -20,32 +20,34 @@ MEBIBYTE = 2**20
 
 @given(costs=st.lists(st.integers(0, 90 * MEBIBYTE), max_size=300))
 def test_tasks_hold_every_grain_once_and_only_a_giant_exceeds_the_bound(costs):
-    grains = [Grain("listing", n, 1, cost) for n, cost in enumerate(costs)]
-    tasks = share_out(grains, 64 * MEBIBYTE)
-    assert sorted((g for task in tasks for g in task), key=lambda g: g.row_group) == grains
+    work_units = [WorkUnit("listing", n, 1, cost) for n, cost in enumerate(costs)]
+    tasks = share_out(work_units, 64 * MEBIBYTE)
+    assert sorted((g for task in tasks for g in task), key=lambda g: g.row_group) == work_units
     for task in tasks:
-        assert len(task) == 1 or sum(grain.cost for grain in task) <= 64 * MEBIBYTE
-    totals = [sum(grain.cost for grain in task) for task in tasks]
+        assert len(task) == 1 or sum(work_unit.cost for work_unit in task) <= 64 * MEBIBYTE
+    totals = [sum(work_unit.cost for work_unit in task) for task in tasks]
     assert totals == sorted(totals, reverse=True)
 
 
-def test_one_giant_picture_gets_a_task_of_its_own_and_the_rest_is_even(spark, tmp_path):
+def test_one_giant_image_gets_a_task_of_its_own_and_the_rest_is_even(spark, tmp_path):
     def work(first):
         sizes = [50 * 2**20 if first + n == 3 else 30_000 for n in range(1000)]
         return in_batches(Item(f"{first + n:06d}", (Part("x", 0, size),)) for n, size in enumerate(sizes))
 
-    frame = spread(spark, [0, 1000, 2000], work, COLUMNS)
+    frame = parallelize(spark, [0, 1000, 2000], work, COLUMNS)
     plan = plan_corpus(frame, str(tmp_path), (), 64 * MEBIBYTE)
     assert plan.items == 3000
-    names = [item.name for task in plan.tasks for grain in task for item in grain.read()]
+    names = [item.name for task in plan.tasks for work_unit in task for item in work_unit.read()]
     assert sorted(names) == [f"{n:06d}" for n in range(3000)]
-    assert sum(grain.items for grain in plan.tasks[0]) < 200
-    others = [sum(grain.cost for grain in task) for task in plan.tasks[1:-3]]
+    assert sum(work_unit.items for work_unit in plan.tasks[0]) < 200
+    others = [sum(work_unit.cost for work_unit in task) for task in plan.tasks[1:-3]]
     assert max(others) < 1.5 * min(others)
 
 
 def test_a_plan_comes_back_from_its_file(tmp_path):
-    plan = Plan(((Grain("a", 0, 3, 5), Grain("b", 1, 2, 4)), (Grain("c", 0, 1, 1),)), fingerprint=2**63, known=4)
+    plan = Plan(
+        ((WorkUnit("a", 0, 3, 5), WorkUnit("b", 1, 2, 4)), (WorkUnit("c", 0, 1, 1),)), fingerprint=2**63, known=4
+    )
     plan.save(str(tmp_path / "plan.json"))
     assert Plan.load(str(tmp_path / "plan.json")) == plan
 

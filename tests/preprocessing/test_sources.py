@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.corpus.conftest import accounts_of, file_of, fill, picture, rows_of
+from tests.corpus.conftest import accounts_of, file_of, fill, image, rows_of
 
 from gan_lib.core.images import decode
 from gan_lib.dataset.schema import Schema
@@ -46,48 +46,48 @@ def assert_petastorm_reads_the_same(published, split="train"):
     assert sorted(theirs, key=key) == sorted(ours, key=key)
 
 
-def labels_by_picture(published) -> dict[bytes, int]:
-    return {decode(row["picture"]).tobytes(): row["label"] for row in rows_of(published)}
+def labels_by_image(published) -> dict[bytes, int]:
+    return {decode(row["image"]).tobytes(): row["label"] for row in rows_of(published)}
 
 
 def test_folders_are_read_to_any_depth_but_for_hidden_files(run, tmp_path):
-    files = {f"a/b{n}/{n}.png": file_of(picture(n)) for n in range(12)} | {".hidden/x.png": b"", "a/.DS_Store": b"x"}
+    files = {f"a/b{n}/{n}.png": file_of(image(n)) for n in range(12)} | {".hidden/x.png": b"", "a/.DS_Store": b"x"}
     published = run({"kind": "folder", "path": str(fill(tmp_path / "in", files))}, storage={"kind": "png"})
     assert published.manifest.counts == {"read": 12, "written": 12, "rejected": 0, "duplicate": 0}
-    found = {decode(row["picture"]).tobytes() for row in rows_of(published)}
-    assert found == {picture(n).tobytes() for n in range(12)}
+    found = {decode(row["image"]).tobytes() for row in rows_of(published)}
+    assert found == {image(n).tobytes() for n in range(12)}
     assert_petastorm_reads_the_same(published)
 
 
 def test_class_folders_become_labels_and_keep_their_numbers_when_a_class_is_added(run, tmp_path):
     source = {"kind": "class_folders", "path": str(tmp_path / "in")}
-    fill(tmp_path / "in", {"cat/1.png": file_of(picture(1)), "dog/2.png": file_of(picture(2)), "3.png": b"?"})
+    fill(tmp_path / "in", {"cat/1.png": file_of(image(1)), "dog/2.png": file_of(image(2)), "3.png": b"?"})
     first = run(source, storage={"kind": "png"})
-    assert labels_by_picture(first) == {picture(1).tobytes(): 0, picture(2).tobytes(): 1}
+    assert labels_by_image(first) == {image(1).tobytes(): 0, image(2).tobytes(): 1}
     assert accounts_of(first)["3.png"]["reason"] == "no-label"
-    fill(tmp_path / "in", {"bird/4.png": file_of(picture(4))})
+    fill(tmp_path / "in", {"bird/4.png": file_of(image(4))})
     second = run(source, storage={"kind": "png"})
     assert second.manifest.source["classes"] == ["cat", "dog", "bird"]
-    assert labels_by_picture(second)[picture(4).tobytes()] == 2
+    assert labels_by_image(second)[image(4).tobytes()] == 2
     assert_petastorm_reads_the_same(second)
 
 
-def test_captions_lie_beside_their_pictures(run, tmp_path):
+def test_captions_lie_beside_their_images(run, tmp_path):
     files = {
-        "1.png": file_of(picture(1)),
+        "1.png": file_of(image(1)),
         "1.txt": "Ein Hühnerhof\n".encode(),
-        "2.png": file_of(picture(2)),
+        "2.png": file_of(image(2)),
         "3.txt": b"a caption of nothing",
     }
     published = run({"kind": "captioned_folder", "path": str(fill(tmp_path / "in", files))})
     assert [row["caption"] for row in rows_of(published)] == ["Ein Hühnerhof"]
-    assert published.manifest.rejects == {"no-caption": 1, "no-picture": 1}
+    assert published.manifest.rejects == {"no-caption": 1, "no-image": 1}
     assert_petastorm_reads_the_same(published)
 
 
 def test_pairs_are_cut_at_the_same_place(run, tmp_path):
-    inputs = {f"{n}.png": file_of(picture(n, 60, 80)) for n in range(4)}
-    targets = {f"{n}.bmp": file_of(255 - picture(n, 60, 80), "bmp") for n in range(1, 5)}
+    inputs = {f"{n}.png": file_of(image(n, 60, 80)) for n in range(4)}
+    targets = {f"{n}.bmp": file_of(255 - image(n, 60, 80), "bmp") for n in range(1, 5)}
     fill(tmp_path / "a", inputs)
     fill(tmp_path / "b", targets)
     published = run(
@@ -105,26 +105,26 @@ def test_pairs_are_cut_at_the_same_place(run, tmp_path):
 
 
 def test_pairs_of_different_sizes_are_rejects(run, tmp_path):
-    fill(tmp_path / "a", {"1.png": file_of(picture(1, 40, 40)), "2.png": file_of(picture(2))})
-    fill(tmp_path / "b", {"1.png": file_of(picture(1, 40, 44)), "2.png": file_of(picture(3))})
+    fill(tmp_path / "a", {"1.png": file_of(image(1, 40, 40)), "2.png": file_of(image(2))})
+    fill(tmp_path / "b", {"1.png": file_of(image(1, 40, 44)), "2.png": file_of(image(3))})
     published = run({"kind": "paired_folders", "input": str(tmp_path / "a"), "target": str(tmp_path / "b")})
     assert published.manifest.rejects == {"sizes-differ": 1}
 
 
 def test_unpaired_domains_are_told_apart_by_their_label(run, tmp_path):
-    fill(tmp_path / "horse", {f"{n}.png": file_of(picture(n)) for n in range(3)})
-    fill(tmp_path / "zebra", {f"{n}.png": file_of(picture(n + 10)) for n in range(2)})
+    fill(tmp_path / "horse", {f"{n}.png": file_of(image(n)) for n in range(3)})
+    fill(tmp_path / "zebra", {f"{n}.png": file_of(image(n + 10)) for n in range(2)})
     domains = {"horse": str(tmp_path / "horse"), "zebra": str(tmp_path / "zebra")}
     published = run({"kind": "unpaired_folders", "domains": domains}, storage={"kind": "png"})
-    expected = {picture(n).tobytes(): 0 for n in range(3)} | {picture(n + 10).tobytes(): 1 for n in range(2)}
-    assert labels_by_picture(published) == expected
+    expected = {image(n).tobytes(): 0 for n in range(3)} | {image(n + 10).tobytes(): 1 for n in range(2)}
+    assert labels_by_image(published) == expected
 
 
 def test_a_table_is_read_by_its_columns(run, spark, tmp_path):
     table = pa.table(
         {
             "id": [1, 2, 3],
-            "content": [file_of(picture(1)), file_of(picture(2)), None],
+            "content": [file_of(image(1)), file_of(image(2)), None],
             "label": [7, 8, 9],
             "more": ["x", "y", "z"],
         }
@@ -132,7 +132,7 @@ def test_a_table_is_read_by_its_columns(run, spark, tmp_path):
     pq.write_table(table, tmp_path / "t.parquet")
     source = {"kind": "table", "path": str(tmp_path / "t.parquet"), "name": "id", "fields": {"label": "int64"}}
     published = run(source, storage={"kind": "png"})
-    assert labels_by_picture(published) == {picture(1).tobytes(): 7, picture(2).tobytes(): 8}
+    assert labels_by_image(published) == {image(1).tobytes(): 7, image(2).tobytes(): 8}
     assert accounts_of(published)["3"]["reason"] == "empty"
     assert_petastorm_reads_the_same(published)
 
@@ -145,7 +145,7 @@ def test_tar_shards_in_webdatasets_layout(run, tmp_path, suffix, mode):
         with tarfile.open(shards / f"{shard:04d}{suffix}", mode) as tar:
             for number in range(3):
                 key = f"x/{shard}{number}"
-                values = {"jpg": file_of(picture(10 * shard + number), "jpeg"), "cls": b"%d" % number}
+                values = {"jpg": file_of(image(10 * shard + number), "jpeg"), "cls": b"%d" % number}
                 if number == 2:
                     del values["jpg"]
                 for extension, content in values.items():
@@ -155,7 +155,7 @@ def test_tar_shards_in_webdatasets_layout(run, tmp_path, suffix, mode):
     published = run({"kind": "tar", "path": str(shards), "fields": {"label": "int64"}})
     assert published.manifest.counts == {"read": 6, "written": 4, "rejected": 2, "duplicate": 0}
     assert sorted(row["label"] for row in rows_of(published)) == [0, 0, 1, 1]
-    assert published.manifest.rejects == {"no-picture": 2}
+    assert published.manifest.rejects == {"no-image": 2}
     assert_petastorm_reads_the_same(published)
 
 
@@ -163,7 +163,7 @@ def test_a_broken_tar_loses_nothing_in_silence(run, tmp_path):
     whole = io.BytesIO()
     with tarfile.open(fileobj=whole, mode="w") as tar:
         for number in range(3):
-            content = file_of(picture(number))
+            content = file_of(image(number))
             member = tarfile.TarInfo(f"{number}.png")
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
@@ -178,9 +178,9 @@ def test_a_broken_tar_loses_nothing_in_silence(run, tmp_path):
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_a_manifest_gives_paths_and_values(run, tmp_path, suffix):
-    fill(tmp_path / "pictures", {f"{n}.png": file_of(picture(n)) for n in range(3)})
+    fill(tmp_path / "images", {f"{n}.png": file_of(image(n)) for n in range(3)})
     columns = {
-        "path": ["pictures/0.png", str(tmp_path / "pictures/1.png"), "pictures/2.png", "pictures/gone.png"],
+        "path": ["images/0.png", str(tmp_path / "images/1.png"), "images/2.png", "images/gone.png"],
         "label": ["5", "6", "seven", "8"],
         "caption": ["one, two", "ü", "", "x"],
     }
@@ -199,22 +199,22 @@ def test_a_manifest_gives_paths_and_values(run, tmp_path, suffix):
 
 def idx_files(folder: Path, count: int, labels: int) -> dict[str, str]:
     pixels = np.arange(count * 6 * 5, dtype=np.int64).astype(np.uint8).reshape(count, 6, 5)
-    pictures = struct.pack(">4I", 0x803, count, 6, 5) + pixels.tobytes()
+    images = struct.pack(">4I", 0x803, count, 6, 5) + pixels.tobytes()
     numbers = struct.pack(">2I", 0x801, labels) + bytes(range(labels))
-    fill(folder, {"images.gz": gzip.compress(pictures), "labels": numbers})
-    return {"kind": "idx", "pictures": str(folder / "images.gz"), "labels": str(folder / "labels")}
+    fill(folder, {"images.gz": gzip.compress(images), "labels": numbers})
+    return {"kind": "idx", "images": str(folder / "images.gz"), "labels": str(folder / "labels")}
 
 
-def test_idx_files_give_grey_pictures_with_labels(run, tmp_path):
+def test_idx_files_give_grey_images_with_labels(run, tmp_path):
     published = run(idx_files(tmp_path, 4, 4), storage={"kind": "png"})
-    rows = {row["label"]: decode(row["picture"]) for row in rows_of(published)}
+    rows = {row["label"]: decode(row["image"]) for row in rows_of(published)}
     assert set(rows) == {0, 1, 2, 3}
     assert rows[1][..., 0].ravel().tolist() == list(range(30, 60))
     assert_petastorm_reads_the_same(published)
 
 
 def test_idx_files_that_do_not_belong_together_stop_the_job(run, tmp_path):
-    with pytest.raises(SourceError, match=r"4 pictures.*3 labels"):
+    with pytest.raises(SourceError, match=r"4 images.*3 labels"):
         run(idx_files(tmp_path, 4, 3))
 
 
@@ -225,7 +225,7 @@ def test_idx_files_that_do_not_belong_together_stop_the_job(run, tmp_path):
         ({"kind": "folder", "path": __file__}, "is a file"),
         ({"kind": "manifest", "path": "/no/list.csv"}, "is not there"),
         ({"kind": "table", "table": "no_such_table", "name": "id"}, "cannot be read as a table"),
-        ({"kind": "idx", "pictures": __file__, "labels": __file__}, "no idx file"),
+        ({"kind": "idx", "images": __file__, "labels": __file__}, "no idx file"),
     ],
 )
 def test_a_source_that_is_not_there_is_one_clear_sentence(run, source, words):
@@ -237,18 +237,18 @@ def test_an_object_store_is_listed_and_read_through_fsspec():
     """``memory://`` takes the same way through the code as s3:// or gs://."""
     store = fsspec.filesystem("memory")
     for number in range(3):
-        store.pipe(f"/bucket/d{number}/{number}.png", file_of(picture(number)))
+        store.pipe(f"/bucket/d{number}/{number}.png", file_of(image(number)))
     store.pipe("/bucket/.hidden", b"x")
     entries = [entry for branch in branches("memory:///bucket") for entry in files_of(branch)]
     items = sorted(plain_items("memory:///bucket", entries), key=lambda item: item.name)
     assert [item.name for item in items] == ["d0/0.png", "d1/1.png", "d2/2.png"]
-    assert [read_part(item.parts[0], 10**6) for item in items] == [file_of(picture(n)) for n in range(3)]
+    assert [read_part(item.parts[0], 10**6) for item in items] == [file_of(image(n)) for n in range(3)]
 
 
 def test_a_name_that_is_not_utf8_is_a_reject_with_that_reason(run, tmp_path):
-    folder = fill(tmp_path / "in", {"good.png": file_of(picture(1))})
+    folder = fill(tmp_path / "in", {"good.png": file_of(image(1))})
     with open(os.fsencode(folder) + b"/b\xff\xfed.png", "wb") as file:
-        file.write(file_of(picture(2)))
+        file.write(file_of(image(2)))
     published = run({"kind": "folder", "path": str(folder)})
     assert published.manifest.rejects == {"bad-name": 1}
     assert json.loads(json.dumps(list(accounts_of(published))))

@@ -14,7 +14,7 @@ from gan_lib.metrics.fidelity import psnr
 from gan_lib.nets.srresnet import enlarge_bicubic
 from gan_lib.nets.vgg import VGGFeatures
 from gan_lib.recipes import cyclegan, dcgan, srgan, srresnet, wgan_gp
-from gan_lib.recipes.protocol import Clock
+from gan_lib.recipes.protocol import Progress
 
 
 @pytest.fixture(scope="module")
@@ -22,16 +22,16 @@ def photo() -> np.ndarray:
     return np.ascontiguousarray(data.astronaut()[100:196, 100:196])
 
 
-def rows_of(*pictures: np.ndarray) -> dict[str, torch.Tensor]:
-    batch = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
-    return {"picture": batch, "partner_picture": batch.flip(0), "position": torch.arange(len(pictures))}
+def rows_of(*images: np.ndarray) -> dict[str, torch.Tensor]:
+    batch = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+    return {"image": batch, "domain_b_image": batch.flip(0), "position": torch.arange(len(images))}
 
 
 def test_the_measured_psnr_is_that_of_the_published_protocol(photo):
     batch = srresnet.pair(torch.from_numpy(photo).permute(2, 0, 1)[None], 4)
-    guess = enlarge_bicubic(batch["low"], 4)
-    measured = srresnet.luma_psnr(batch["high"], guess, border=4).item()
-    levels = ((guess.clamp(-1, 1) + 1) * 127.5).round().byte()[0].permute(1, 2, 0).numpy()
+    prediction = enlarge_bicubic(batch["low"], 4)
+    measured = srresnet.luma_psnr(batch["high"], prediction, border=4).item()
+    levels = ((prediction.clamp(-1, 1) + 1) * 127.5).round().byte()[0].permute(1, 2, 0).numpy()
     assert measured == pytest.approx(psnr(photo, levels, border=4), abs=1e-3)
 
 
@@ -54,47 +54,49 @@ def test_what_a_sample_becomes_depends_on_its_position_and_not_on_its_batch(phot
 
 def test_wgan_gps_generator_learns_in_every_fifth_step():
     recipe = wgan_gp.build(wgan_gp.Settings(size=8, channels=4, latent=4))
-    critic, generator = recipe.phases()
-    assert [step for step in range(12) if generator.due(Clock(0, step))] == [4, 9]
-    assert all(critic.due(Clock(0, step)) for step in range(12))
+    critic, generator = recipe.updates()
+    assert [step for step in range(12) if generator.is_due(Progress(0, step))] == [4, 9]
+    assert all(critic.is_due(Progress(0, step)) for step in range(12))
 
 
 def test_a_generators_loss_moves_no_other_net(photo):
-    recipe = srgan.build(srgan.Settings(channels=4, blocks=1, discriminator_channels=4, discriminator_halvings=1))
+    recipe = srgan.build(
+        srgan.Settings(channels=4, blocks=1, discriminator_channels=4, discriminator_num_downsamples=1)
+    )
     batch = recipe.prepare(rows_of(photo), seed=0)
-    loss, _ = recipe.generator_loss(batch, Clock())
+    loss, _ = recipe.generator_loss(batch, Progress())
     loss.backward()
     assert all(p.grad is not None for p in recipe.nets["generator"].parameters())
     assert not batch["fake"].requires_grad
 
 
-def test_grey_pictures_become_coloured_for_cyclegan():
+def test_grey_images_become_coloured_for_cyclegan():
     recipe = cyclegan.build(cyclegan.Settings(size=32, channels=4, blocks=1, pool=2))
     grey = torch.randint(0, 256, (2, 1, 28, 28), dtype=torch.uint8)
-    batch = recipe.prepare({"picture": grey, "partner_picture": grey, "position": torch.arange(2)}, seed=0)
+    batch = recipe.prepare({"image": grey, "domain_b_image": grey, "position": torch.arange(2)}, seed=0)
     assert batch["a"].shape == batch["b"].shape == (2, 3, 32, 32)
 
 
-def test_grey_pictures_become_coloured_for_dcgan_and_no_colour_is_dropped():
+def test_grey_images_become_coloured_for_dcgan_and_no_colour_is_dropped():
     recipe = dcgan.build(dcgan.Settings(size=16, channels=4))
     grey = torch.randint(0, 256, (2, 1, 28, 28), dtype=torch.uint8)
-    assert recipe.prepare({"picture": grey, "position": torch.arange(2)}, seed=0)["real"].shape == (2, 3, 16, 16)
-    recipe = dcgan.build(dcgan.Settings(size=16, channels=4, colours=1))
-    with pytest.raises(UserError, match=r"set recipe\.colours to 3"):
-        recipe.prepare({"picture": grey.expand(-1, 3, -1, -1), "position": torch.arange(2)}, seed=0)
+    assert recipe.prepare({"image": grey, "position": torch.arange(2)}, seed=0)["real"].shape == (2, 3, 16, 16)
+    recipe = dcgan.build(dcgan.Settings(size=16, channels=4, channels=1))
+    with pytest.raises(UserError, match=r"set recipe\.channels to 3"):
+        recipe.prepare({"image": grey.expand(-1, 3, -1, -1), "position": torch.arange(2)}, seed=0)
 
 
-def test_cyclegan_cuts_squares_from_random_places_of_larger_pictures():
+def test_cyclegan_cuts_squares_from_random_places_of_larger_images():
     recipe = cyclegan.build(cyclegan.Settings(size=32, enlarge=1.5, channels=4, blocks=1, pool=2))
     across = torch.arange(48, dtype=torch.uint8).expand(8, 3, 48, 48)
-    batch = recipe.prepare({"picture": across, "partner_picture": across, "position": torch.arange(8)}, seed=0)
+    batch = recipe.prepare({"image": across, "domain_b_image": across, "position": torch.arange(8)}, seed=0)
     levels = ((batch["a"][:, 0, 0] + 1) * 127.5).round()
     assert batch["a"].shape == (8, 3, 32, 32)
     assert torch.equal(levels.diff(dim=1).abs(), torch.ones(8, 31))  # cut, not squeezed
     assert len(levels.amin(dim=1).unique()) > 1  # at several places
 
 
-def test_pictures_are_resized_into_the_range_that_nets_see():
+def test_images_are_resized_into_the_range_that_nets_see():
     values = dcgan.resized(torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 3, 8, 8), 16)
     torch.testing.assert_close(values[0], torch.full((3, 16, 16), -1.0))
     torch.testing.assert_close(values[1], torch.full((3, 16, 16), 1.0))
@@ -103,13 +105,13 @@ def test_pictures_are_resized_into_the_range_that_nets_see():
 def test_srgan_compares_vgg_features_where_weights_are_configured(photo, tmp_path):
     torch.manual_seed(0)
     torch.save(VGGFeatures().state_dict(), tmp_path / "vgg19.pth")
-    settings = {"channels": 4, "blocks": 1, "discriminator_channels": 4, "discriminator_halvings": 1}
+    settings = {"channels": 4, "blocks": 1, "discriminator_channels": 4, "discriminator_num_downsamples": 1}
     recipe = srgan.build(srgan.Settings(**settings, vgg=str(tmp_path / "vgg19.pth")))
     batch = recipe.prepare(rows_of(photo[:64, :64]), seed=0)
-    _, logs = recipe.generator_loss(batch, Clock())
+    _, logs = recipe.generator_loss(batch, Progress())
     with torch.no_grad():
-        truth, fake = (recipe.aux["vgg"](batch[name]) for name in ("high", "fake"))
-    torch.testing.assert_close(logs["perceptual"], (truth - fake).square().mean(), rtol=1e-3, atol=1e-7)
+        target, fake = (recipe.frozen["vgg"](batch[name]) for name in ("high", "fake"))
+    torch.testing.assert_close(logs["perceptual"], (target - fake).square().mean(), rtol=1e-3, atol=1e-7)
     assert "vgg" not in recipe.nets
 
 

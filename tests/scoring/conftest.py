@@ -1,4 +1,4 @@
-"""A registry that holds a small enlarger, and folders of small pictures."""
+"""A registry that holds a small enlarger, and folders of small images."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from bad_pictures import encoded, photo
+from bad_images import encoded, photo
 from scoring_nets import URI, register_enlarger
 
 from gan_lib.scoring.model import Model, fetch
@@ -34,7 +34,7 @@ def model(spark: SparkSession, registry: TrackingSettings) -> Model:
 
 @pytest.fixture
 def fill(tmp_path: Path) -> Callable[..., Path]:
-    """``fill("a.png", "b/c.jpg")`` puts small pictures, each another one, into the folder ``tmp_path / "in"``."""
+    """``fill("a.png", "b/c.jpg")`` puts small images, each another one, into the folder ``tmp_path / "in"``."""
 
     def put(*names: str, seed: int = 0) -> Path:
         for number, name in enumerate(names):

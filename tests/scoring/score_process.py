@@ -20,7 +20,7 @@ SPARK = "--master local[2] --driver-memory 1g --conf spark.ui.enabled=false pysp
 
 
 def configuration(folder: Path, model: str, tracking: TrackingSettings, **changes: Any) -> Path:
-    """A YAML for the job: pictures in ``folder/in``, results in ``folder/out``."""
+    """A YAML for the job: images in ``folder/in``, results in ``folder/out``."""
     values: dict[str, Any] = {
         "model": model,
         "input": {"folder": str(folder / "in")},

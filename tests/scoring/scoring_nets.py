@@ -1,4 +1,4 @@
-"""Small translators of every kind that scoring must know: exact, strided, global; their weights never change."""
+"""Small artifacts of every kind that scoring must know: exact, strided, global; their weights never change."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_lib import tracking
-from gan_lib.export.artifact import Architecture, Translator, receptive_halo
+from gan_lib.export.artifact import Architecture, Artifact, receptive_halo
 from gan_lib.nets.srresnet import SRResNet
 from gan_lib.tracking import TrackingSettings
 
@@ -34,8 +34,8 @@ class StridedNet(nn.Module):
             nn.ConvTranspose2d(channels, 3, 4, stride=2, padding=1),
         )
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        return self.layers(pictures)
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layers(images)
 
 
 class LateUpsampler(nn.Module):
@@ -56,12 +56,12 @@ class LateUpsampler(nn.Module):
             nn.Conv2d(channels, 3, 9, padding=4),
         )
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        return self.layers(pictures)
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layers(images)
 
 
 class InstanceNormNet(nn.Module):
-    """x1; every output pixel depends on the mean of the whole picture."""
+    """x1; every output pixel depends on the mean of the whole image."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,8 +69,8 @@ class InstanceNormNet(nn.Module):
             nn.Conv2d(3, 8, 3, padding=1), nn.InstanceNorm2d(8), nn.ReLU(), nn.Conv2d(8, 3, 3, padding=1)
         )
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        return self.layers(pictures)
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layers(images)
 
 
 class AttentionNet(nn.Module):
@@ -82,15 +82,15 @@ class AttentionNet(nn.Module):
         self.attention = nn.MultiheadAttention(channels, 1, batch_first=True)
         self.up = nn.ConvTranspose2d(channels, 3, 4, stride=4)
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        features = self.down(pictures)
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.down(images)
         places = features.flatten(2).transpose(1, 2)  # (B, H * W / 16, channels)
         attended, _ = self.attention(places, places, places, need_weights=False)
-        return pictures + self.up(features + attended.transpose(1, 2).reshape(features.shape))
+        return images + self.up(features + attended.transpose(1, 2).reshape(features.shape))
 
 
-def translator_of(net_class: type[nn.Module], scale: int, multiple: int = 1, **arguments: int) -> Translator:
-    """A translator with weights drawn so that all layers matter and results stay in the range, as trained ones do."""
+def translator_of(net_class: type[nn.Module], scale: int, multiple: int = 1, **arguments: int) -> Artifact:
+    """An artifact with weights drawn so that all layers matter and results stay in the range, as trained ones do."""
     architecture = Architecture.of(net_class, **arguments)
     generator = torch.Generator().manual_seed(1)
     net = architecture.build(TRUSTED).eval().requires_grad_(False)
@@ -99,21 +99,21 @@ def translator_of(net_class: type[nn.Module], scale: int, multiple: int = 1, **a
             continue
         fan_in = value[0].numel() if value.dim() > 1 else 25
         value.copy_(torch.randn(value.shape, generator=generator) * 0.5 / fan_in**0.5)
-    return Translator(net, scale, multiple, receptive_halo(net, multiple), (-1.0, 1.0), architecture)
+    return Artifact(net, scale, multiple, receptive_halo(net, multiple), (-1.0, 1.0), architecture)
 
 
-def enlarger() -> Translator:
+def enlarger() -> Artifact:
     """The net of our own recipe, small: x4, halo of 6."""
     return translator_of(SRResNet, scale=4, channels=8, blocks=2)
 
 
 def register_enlarger(settings: TrackingSettings, folder: Path) -> None:
     """Make :func:`enlarger` the next version of what ``URI`` names; its files go below ``folder``."""
-    enlarger().save(folder / "translator")
+    enlarger().save(folder / "artifact")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)  # where mlflow puts artifacts of an SQLite store
         with tracking.run(settings, "train", {}) as run:
-            tracking.register(run, str(folder / "translator"), REGISTERED, "champion")
+            tracking.register(run, str(folder / "artifact"), REGISTERED, "champion")
 
 
 EXACT = {
@@ -123,12 +123,12 @@ EXACT = {
 }
 
 
-def whole_picture_net() -> Translator:
-    """A translator that cannot be tiled exactly."""
+def whole_image_net() -> Artifact:
+    """An artifact that cannot be tiled exactly."""
     return translator_of(InstanceNormNet, scale=1)
 
 
 GLOBAL = {
-    "instance norm": whole_picture_net,
+    "instance norm": whole_image_net,
     "attention": lambda: translator_of(AttentionNet, scale=1, multiple=4),
 }

@@ -1,4 +1,4 @@
-"""Nets that see the whole picture: exact up to a stated size, and above it blended so that no seam is left."""
+"""Nets that see the whole image: exact up to a stated size, and above it blended so that no seam is left."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from bad_pictures import encoded, photo
+from bad_images import encoded, photo
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scoring_nets import GLOBAL
 
 from gan_lib.core.images import Limits, Pixels
-from gan_lib.export.artifact import Translator
-from gan_lib.scoring.pipeline import Picture, Pipeline
-from gan_lib.scoring.predictor import Generator
+from gan_lib.export.artifact import Artifact
+from gan_lib.scoring.pipeline import Pipeline, Request
+from gan_lib.scoring.predictor import TilePredictor
 from gan_lib.scoring.settings import TilingSettings
 from gan_lib.scoring.tiling.canvas import BlendingCanvas
 from gan_lib.scoring.tiling.tiles import Window, plan
@@ -25,7 +25,7 @@ Cut = tuple[int, int, int, list[Window]]  # height, width, scale, overlapping wi
 
 @st.composite
 def cuts(draw: st.DrawFn) -> Cut:
-    """A picture and how it is cut."""
+    """An image and how it is cut."""
     height, width = draw(st.integers(20, 150)), draw(st.integers(20, 150))
     windows = plan(height, width, draw(st.integers(16, 64)) ** 2, draw(st.integers(1, 12)), 1)
     return height, width, draw(st.sampled_from([1, 2, 4])), windows
@@ -66,28 +66,28 @@ def test_what_tiles_disagree_by_is_spread_over_their_overlap(cut: Cut, seed: int
     assert result.min() >= min(levels) and result.max() <= max(levels)
 
 
-def score(translator: Translator, pixels: Pixels, **tiling: int) -> np.ndarray:
-    def keep(picture: Picture) -> None:
-        picture.result = picture.canvas.pixels  # type: ignore[union-attr]
+def score(artifact: Artifact, pixels: Pixels, **tiling: int) -> np.ndarray:
+    def keep(image: Request) -> None:
+        image.result = image.canvas.pixels  # type: ignore[union-attr]
 
-    generator = Generator(translator, torch.device("cpu"), TilingSettings(**tiling))
+    generator = TilePredictor(artifact, torch.device("cpu"), TilingSettings(**tiling))
     content = encoded("PNG", pixels)
-    (done,) = Pipeline(generator, Limits(), keep).run([Picture("a", lambda: content)])
+    (done,) = Pipeline(generator, Limits(), keep).run([Request("a", lambda: content)])
     assert done.reason is None
     return done.result.astype(int)
 
 
-def translated(translator: Translator, pixels: Pixels) -> np.ndarray:
+def translated(artifact: Artifact, pixels: Pixels) -> np.ndarray:
     batch = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None]
-    return translator.translate(batch)[0].permute(1, 2, 0).numpy().astype(int)
+    return artifact.translate(batch)[0].permute(1, 2, 0).numpy().astype(int)
 
 
 @pytest.mark.parametrize("name", GLOBAL)
 @pytest.mark.parametrize("size", [(96, 128), (101, 57), (3, 200)])
-def test_up_to_the_stated_size_it_is_the_whole_pictures_result(name: str, size: tuple[int, int]) -> None:
-    translator, pixels = GLOBAL[name](), photo(*size)
-    assert translator.halo is None
-    found, wanted = score(translator, pixels, tile=32, whole_up_to=104 * 128), translated(translator, pixels)
+def test_up_to_the_stated_size_it_is_the_whole_images_result(name: str, size: tuple[int, int]) -> None:
+    artifact, pixels = GLOBAL[name](), photo(*size)
+    assert artifact.halo is None
+    found, wanted = score(artifact, pixels, tile=32, whole_up_to=104 * 128), translated(artifact, pixels)
     assert np.abs(found - wanted).max() <= 1
     assert np.count_nonzero(found != wanted) <= max(2, found.size / 100_000)
 
@@ -98,11 +98,11 @@ def test_above_it_a_step_is_one_of_a_tile_and_the_spread_disagreement_of_tiles(
     name: str, size: tuple[int, int]
 ) -> None:
     """A cut without blending would show the whole disagreement as one step along each tile's border."""
-    translator, pixels = GLOBAL[name](), photo(*size)
-    windows = plan(*size, 48**2, 8, translator.multiple)
+    artifact, pixels = GLOBAL[name](), photo(*size)
+    windows = plan(*size, 48**2, 8, artifact.multiple)
     assert len(windows) > 1
-    found = score(translator, pixels, tile=48, overlap=16, whole_up_to=1000)
-    tiles = [translated(translator, pixels[rows.start : rows.stop, cols.start : cols.stop]) for rows, cols in windows]
+    found = score(artifact, pixels, tile=48, overlap=16, whole_up_to=1000)
+    tiles = [translated(artifact, pixels[rows.start : rows.stop, cols.start : cols.stop]) for rows, cols in windows]
     disagreement = largest_disagreement(windows, tiles, size)
     for axis in (0, 1):
         within = max(int(np.abs(np.diff(tile, axis=axis)).max()) for tile in tiles)

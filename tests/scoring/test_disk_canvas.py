@@ -1,4 +1,4 @@
-"""A result on the disk becomes a picture file like any other, in little memory, and never in part."""
+"""A result on the disk becomes an image file like any other, in little memory, and never in part."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import pyvips
-from bad_pictures import photo
+from bad_images import photo
 
 from gan_lib.core.images import decode
 from gan_lib.scoring.encoding import encoders as encoding
@@ -22,7 +22,7 @@ LINEAGE = {"model": "m", "version": "7"}
 
 
 @pytest.mark.parametrize(("format", "mean_error"), [("png", 0), ("jpeg", 2), ("webp", 8)])
-def test_from_the_disk_it_is_the_picture_that_it_is_from_memory(tmp_path: Path, format: str, mean_error: float) -> None:
+def test_from_the_disk_it_is_the_image_that_it_is_from_memory(tmp_path: Path, format: str, mean_error: float) -> None:
     pixels = photo(61, 83)
     results = []
     for canvas_class in (DiskCanvas, MemoryCanvas):

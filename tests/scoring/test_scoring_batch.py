@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from bad_pictures import bad_contents, encoded, photo
+from bad_images import bad_contents, encoded, photo
 from scoring_nets import enlarger
 
 from gan_lib.core import config
@@ -73,7 +73,7 @@ def test_each_file_gets_its_result_under_its_name(
         assert lineage["source"] == rows[name]["source_sha256"]
 
 
-def test_a_second_run_writes_no_picture_again(spark, model: Model, fill: Fill, tmp_path: Path) -> None:
+def test_a_second_run_writes_no_image_again(spark, model: Model, fill: Fill, tmp_path: Path) -> None:
     source = fill("a.png", "b.jpg", "c.png")
     settings = job(tmp_path)
     score(spark, model, settings, "run-1")
@@ -106,7 +106,9 @@ def test_thirty_bad_files_are_rows_with_a_reason_and_come_once_however_often_it_
     os.mkfifo(source / "pipe.jpg")
     (source / "nowhere.png").symlink_to(source / "gone")
     bad = {*bad_contents(), "pipe.jpg", "nowhere.png"}
-    settings = job(tmp_path, limits={"max_bytes": 200_000, "max_pixels": 250_000, "min_side": 4}, most_rejected=0.5)
+    settings = job(
+        tmp_path, limits={"max_bytes": 200_000, "max_pixels": 250_000, "min_side": 4}, max_rejected_share=0.5
+    )
     summary = score(spark, model, settings, "run-1")
     assert (summary.scored, summary.rejected) == (2, len(bad))
     rejects = rows_of(spark, Tables(settings.output.url).rejects)
@@ -120,7 +122,7 @@ def test_thirty_bad_files_are_rows_with_a_reason_and_come_once_however_often_it_
     assert spark.read.parquet(Tables(settings.output.url).rejects).count() == len(bad)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["_tables", "also good.png", "good.png"]
     assert not list((tmp_path / "out" / "_tables" / "_staging").glob("*"))
-    with pytest.raises(TooManyRejects, match=r"33 of 35 pictures .* bomb|33 of 35"):
+    with pytest.raises(TooManyRejects, match=r"33 of 35 images .* bomb|33 of 35"):
         require_few_rejects(summary, settings)
     assert TooManyRejects.exit_code == 3
 
@@ -178,18 +180,18 @@ def test_an_empty_folder_is_said_to_be_empty(spark, model: Model, tmp_path: Path
         score(spark, model, job(tmp_path), "run")
 
 
-def pictures_table(spark, tmp_path: Path, count: int = 6) -> tuple[str, dict[str, bytes | None]]:
+def images_table(spark, tmp_path: Path, count: int = 6) -> tuple[str, dict[str, bytes | None]]:
     contents: dict[str, bytes | None] = {f"p/{i}.jpg": encoded("JPEG", photo(8, 9 + i, seed=i)) for i in range(count)}
-    contents |= {"null": None, "broken": b"no picture", "../escape": encoded("PNG")}
-    path = str(tmp_path / "pictures.parquet")
+    contents |= {"null": None, "broken": b"no image", "../escape": encoded("PNG")}
+    path = str(tmp_path / "images.parquet")
     rows = [(key, bytearray(value) if value else None) for key, value in contents.items()]
     spark.createDataFrame(rows, "name string, data binary").write.parquet(path)
     return path, contents
 
 
 @pytest.mark.parametrize("files", [True, False])
-def test_a_table_of_pictures_becomes_files_or_a_table(spark, model: Model, tmp_path: Path, files: bool) -> None:
-    path, contents = pictures_table(spark, tmp_path)
+def test_a_table_of_images_becomes_files_or_a_table(spark, model: Model, tmp_path: Path, files: bool) -> None:
+    path, contents = images_table(spark, tmp_path)
     settings = job(
         tmp_path,
         input={"table": path, "key": "name", "content": "data"},
@@ -210,7 +212,7 @@ def test_chunks_of_a_table_that_are_done_are_not_scored_again(
     spark, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gan_lib.scoring.batch._LARGEST_CHUNK_ROWS", 3)
-    path, contents = pictures_table(spark, tmp_path, count=7)
+    path, contents = images_table(spark, tmp_path, count=7)
     settings = job(
         tmp_path,
         input={"table": path, "key": "name", "content": "data"},
@@ -233,7 +235,7 @@ def test_a_table_whose_keys_are_not_unique_is_refused(spark, model: Model, tmp_p
     spark.createDataFrame(
         [("a", bytearray(b"1")), ("a", bytearray(b"2"))], "path string, content binary"
     ).write.parquet(path)
-    with pytest.raises(UserError, match="must name each picture once: 'a'"):
+    with pytest.raises(UserError, match="must name each image once: 'a'"):
         score(spark, model, job(tmp_path, input={"table": path}), "run")
 
 
@@ -241,12 +243,12 @@ def test_summaries_add_up() -> None:
     total = Summary(scored=1, reasons={"empty": 1}, rejected=1) + Summary(
         kept=2, reasons={"empty": 2, "corrupt": 1}, rejected=3
     )
-    assert (total.pictures, total.reasons) == (7, {"corrupt": 1, "empty": 3})
+    assert (total.images, total.reasons) == (7, {"corrupt": 1, "empty": 3})
 
 
 def test_the_digest_follows_what_shows_and_nothing_else(tmp_path: Path) -> None:
     plain = job(tmp_path).digest()
-    assert job(tmp_path, tiling={"tile": 64, "batch_pixels": 10}, tasks=7, most_rejected=1).digest() == plain
+    assert job(tmp_path, tiling={"tile": 64, "batch_pixels": 10}, tasks=7, max_rejected_share=1).digest() == plain
     shown = [
         {"tiling": {"self_ensemble": True}},
         {"output": {"url": "x", "format": "webp"}},

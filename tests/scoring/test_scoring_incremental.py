@@ -1,4 +1,4 @@
-"""Night after night: each picture is scored exactly once, and what a machine cannot know is asked."""
+"""Night after night: each image is scored exactly once, and what a machine cannot know is asked."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from bad_pictures import encoded, photo
+from bad_images import encoded, photo
 
 from gan_lib.core import config
 from gan_lib.core.errors import DecisionNeeded, UserError
@@ -26,7 +26,7 @@ def night(tmp_path: Path, on_change: str = "ask", **changes: object) -> ScoreSet
         "model": "models:/m/1",
         "input": {"folder": str(tmp_path / "in")},
         "output": {"url": str(tmp_path / "out")},
-        "incremental": {"enabled": True, "on_change": on_change, "pictures_a_batch": 3},
+        "incremental": {"enabled": True, "on_change": on_change, "images_per_batch": 3},
         "tasks": 1,
     }
     return config.validate(ScoreSettings, {**values, **changes}, "the test")
@@ -52,7 +52,7 @@ def test_each_night_scores_what_is_new_and_nothing_else(spark, model: Model, fil
     second = score_new(spark, model, night(tmp_path), "night-2")
     assert (second.scored, second.kept, second.rejected) == (2, 0, 1)
     third = score_new(spark, model, night(tmp_path), "night-3")
-    assert third.pictures == 0
+    assert third.images == 0
     assert {path: path.stat().st_mtime_ns for path in times} == times
     assert (tmp_path / "out" / "a.jpg.png").exists()  # a.png was taken on the first night
     statuses = all_rows(spark, tmp_path)
@@ -73,7 +73,7 @@ def test_a_new_model_version_asks_and_does_what_it_is_told(spark, model: Model, 
 
     went_on = score_new(spark, newer, night(tmp_path, "continue"), "night-3")
     assert went_on.scored == 1
-    assert score_new(spark, newer, night(tmp_path), "night-4").pictures == 0  # it was decided: nobody is asked again
+    assert score_new(spark, newer, night(tmp_path), "night-4").images == 0  # it was decided: nobody is asked again
 
     newest = dataclasses.replace(model, version="3")
     again = score_new(spark, newest, night(tmp_path, "rescore"), "night-5")
@@ -81,18 +81,18 @@ def test_a_new_model_version_asks_and_does_what_it_is_told(spark, model: Model, 
     assert set(all_rows(spark, tmp_path)) == {"a.png", "b.png", "new.png"}
 
 
-def test_a_rewritten_picture_and_changed_settings_ask_too(spark, model: Model, fill: Fill, tmp_path: Path) -> None:
+def test_a_rewritten_image_and_changed_settings_ask_too(spark, model: Model, fill: Fill, tmp_path: Path) -> None:
     source = fill("a.png", "b.png", "c.png")
     score_new(spark, model, night(tmp_path), "night-1")
     (source / "b.png").write_bytes(encoded("PNG", photo(30, 40)))
-    with pytest.raises(DecisionNeeded, match=r"1 scored pictures were rewritten \(b.png\)"):
+    with pytest.raises(DecisionNeeded, match=r"1 scored images were rewritten \(b.png\)"):
         score_new(spark, model, night(tmp_path), "night-2")
     again = score_new(spark, model, night(tmp_path, "rescore"), "night-3")
     assert (again.scored, again.kept) == (1, 2)
 
     (source / "c.png").write_bytes(encoded("PNG", photo(30, 40)))
-    assert score_new(spark, model, night(tmp_path, "continue"), "night-4").pictures == 0
-    assert score_new(spark, model, night(tmp_path), "night-5").pictures == 0
+    assert score_new(spark, model, night(tmp_path, "continue"), "night-4").images == 0
+    assert score_new(spark, model, night(tmp_path), "night-5").images == 0
     with pytest.raises(DecisionNeeded, match="settings that show"):
         score_new(spark, model, night(tmp_path, tiling={"self_ensemble": True}), "night-6")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow.dataset
 import pytest
-from bad_pictures import encoded, photo
+from bad_images import encoded, photo
 from mlflow import MlflowClient
 from score_process import configuration, finish, start
 from scoring_nets import REGISTERED, URI, register_enlarger
@@ -32,7 +32,7 @@ def own_registry(tmp_path: Path) -> TrackingSettings:
 
 @pytest.fixture
 def config(own_registry: TrackingSettings, tmp_path: Path) -> Path:
-    """A nightly job's configuration, and three pictures for its first night."""
+    """A nightly job's configuration, and three images for its first night."""
     for name in ("a", "b", "c"):
         bring(tmp_path, name)
     return configuration(tmp_path, URI, own_registry, incremental={"enabled": True}, tasks=1)
@@ -68,7 +68,7 @@ def bring(folder: Path, name: str, content: bytes | None = None) -> None:
 
 
 def versions(folder: Path) -> dict[str, str]:
-    """Each picture with a result -> the model version that its row names."""
+    """Each image with a result -> the model version that its row names."""
     table = pyarrow.dataset.dataset(Tables(str(folder / "out")).results).to_table(columns=["key", "model_version"])
     return dict(zip(*table.to_pydict().values(), strict=True))
 
@@ -81,9 +81,9 @@ def go_through_the_codes(job: Job, registry: TrackingSettings, folder: Path) -> 
     code, printed = job("tiling.tiel=64")
     assert code == 2 and "tiel" in printed
 
-    bring(folder, "broken", b"no picture")
+    bring(folder, "broken", b"no image")
     code, printed = job()
-    assert code == 3 and "1 not-a-picture" in printed and Tables(str(folder / "out")).rejects in printed
+    assert code == 3 and "1 not-a-image" in printed and Tables(str(folder / "out")).rejects in printed
     assert job()[0] == 0, "what was rejected last night is no reason to wake anybody tonight"
 
     register_enlarger(registry, folder)
@@ -97,7 +97,7 @@ def go_through_the_codes(job: Job, registry: TrackingSettings, folder: Path) -> 
 
     register_enlarger(registry, folder)
     assert job()[0] == 4
-    assert job("incremental.on_change=rescore", "most_rejected=0.5")[0] == 0
+    assert job("incremental.on_change=rescore", "max_rejected_share=0.5")[0] == 0
     assert versions(folder) == {"a.png": "3", "b.png": "3", "c.png": "3", "d.png": "3"}
     found = stamp.read(str(folder / "out" / "a.png"))
     assert found is not None and found["version"] == "3"
@@ -122,8 +122,8 @@ def test_a_real_process_leaves_with_these_exit_codes(
 def test_a_result_leads_back_to_its_model_its_settings_and_its_input(
     job_in_here: Job, own_registry: TrackingSettings, tmp_path: Path
 ) -> None:
-    bring(tmp_path, "broken", b"no picture")
-    assert job_in_here("most_rejected=0.5")[0] == 0
+    bring(tmp_path, "broken", b"no image")
+    assert job_in_here("max_rejected_share=0.5")[0] == 0
     output, tables = tmp_path / "out", Tables(str(tmp_path / "out"))
     rows = [
         row for side in (tables.results, tables.rejects) for row in pyarrow.dataset.dataset(side).to_table().to_pylist()
@@ -144,7 +144,7 @@ def test_a_result_leads_back_to_its_model_its_settings_and_its_input(
     assert run.data.tags["gan_lib.model"] == f"models:/{REGISTERED}/1"
     assert run.data.tags["gan_lib.model_run"] == version.run_id
     assert run.data.params["output.format"] == "png" and run.data.params["tiling.tile"] == "512"
-    assert (run.data.metrics["pictures.scored"], run.data.metrics["pictures.rejected"]) == (3, 1)
-    assert run.data.metrics["rejected.not-a-picture"] == 1 and run.data.metrics["work_seconds"] > 0
+    assert (run.data.metrics["images.scored"], run.data.metrics["images.rejected"]) == (3, 1)
+    assert run.data.metrics["rejected.not-a-image"] == 1 and run.data.metrics["work_seconds"] > 0
     (dataset,) = run.inputs.dataset_inputs
     assert str(tmp_path / "in") in dataset.dataset.source

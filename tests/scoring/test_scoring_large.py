@@ -1,4 +1,4 @@
-"""One enormous picture and ten thousand small ones in one job, within a memory that does not follow their size."""
+"""One enormous image and ten thousand small ones in one job, within a memory that does not follow their size."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
 import pyvips
 import simplejpeg
 import torch
-from bad_pictures import photo
+from bad_images import photo
 from score_process import configuration, finish, start
 from scoring_nets import URI, enlarger
 
@@ -29,7 +29,7 @@ WIDTH, HEIGHT = 12_000, 8_000
 SMALL = 10_000
 CORNER = 128  # pixels of the source that are compared
 # What a worker may hold: the source's pixels, and 1.25 GB of Python, torch and what the pipeline holds of other
-# pictures. The result alone, 48,000 x 32,000 pixels, is 4.6 GB.
+# images. The result alone, 48,000 x 32,000 pixels, is 4.6 GB.
 MOST_MEGABYTES = WIDTH * HEIGHT * 3 / 1e6 + 1250
 
 
@@ -73,7 +73,7 @@ def held(pid: int) -> float:
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
-def test_an_enormous_picture_and_ten_thousand_small_ones_fit_into_little_memory(
+def test_an_enormous_image_and_ten_thousand_small_ones_fit_into_little_memory(
     registry: TrackingSettings, tmp_path: Path
 ) -> None:
     source = tmp_path / "in"
@@ -99,12 +99,12 @@ def test_an_enormous_picture_and_ten_thousand_small_ones_fit_into_little_memory(
 
 
 def assert_last_corner_is_right(source: Path, result: Path) -> None:
-    translator = enlarger()
-    assert translator.halo is not None and translator.halo < CORNER
+    artifact = enlarger()
+    assert artifact.halo is not None and artifact.halo < CORNER
     image = pyvips.Image.new_from_file(str(result), access="sequential")
     assert (image.width, image.height) == (4 * WIDTH, 4 * HEIGHT)
-    side = 4 * (CORNER - translator.halo)
+    side = 4 * (CORNER - artifact.halo)
     found = image.crop(image.width - side, image.height - side, side, side).numpy()
     corner = simplejpeg.decode_jpeg(source.read_bytes())[-CORNER:, -CORNER:].copy()
-    wanted = translator.translate(torch.from_numpy(corner).permute(2, 0, 1)[None])[0].permute(1, 2, 0).numpy()
+    wanted = artifact.translate(torch.from_numpy(corner).permute(2, 0, 1)[None])[0].permute(1, 2, 0).numpy()
     assert np.abs(found.astype(int) - wanted[-side:, -side:]).mean() <= 4  # levels; what JPEG loses

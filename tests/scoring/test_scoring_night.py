@@ -1,4 +1,4 @@
-"""The nightly job as it is lived with: pictures keep arriving, runs are killed, and each picture is scored once."""
+"""The nightly job as it is lived with: images keep arriving, runs are killed, and each image is scored once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow.dataset
 import pytest
 import torch
-from bad_pictures import encoded, photo
+from bad_images import encoded, photo
 from score_process import configuration, finish, kill_when, start
 from scoring_nets import REGISTERED, URI, enlarger
 
@@ -27,7 +27,7 @@ from jobs.score import main
 MOMENTS = {
     "it has begun": "_tables/watch.json",
     "a batch is fixed": "_tables/checkpoint-*/offsets/[0-9]*",
-    "pictures are written": "*/*.png",
+    "images are written": "*/*.png",
     "rows are staged": "_tables/_staging/*/_temporary",
     "a load is in its place": "_tables/results/load=*",
     "a load is committed": "_tables/loads/*.json",
@@ -44,15 +44,15 @@ class Arrivals:
 
     @property
     def bad(self) -> set[str]:
-        """The names of the files that are no pictures."""
-        return {name for name, content in self.contents.items() if content == b"no picture"}
+        """The names of the files that are no images."""
+        return {name for name, content in self.contents.items() if content == b"no image"}
 
     def add(self, count: int) -> None:
         """Put the next files there."""
         for _ in range(count):
             number = len(self.contents)
             name = f"{number % 3}/{number:05d}.jpg"
-            content = encoded("JPEG", photo(12 + number % 5, 16, seed=number)) if number % 10 else b"no picture"
+            content = encoded("JPEG", photo(12 + number % 5, 16, seed=number)) if number % 10 else b"no image"
             self.contents[name] = content
             path = self.folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -94,7 +94,7 @@ def left_behind(folder: Path) -> dict[str, int]:
 
 
 def assert_scored_once(arrivals: Arrivals, output: Path) -> None:
-    """Each file has one row; each picture has one file, whole, right and stamped; there is nothing else."""
+    """Each file has one row; each image has one file, whole, right and stamped; there is nothing else."""
     tables = Tables(str(output))
     rows = [
         row
@@ -106,10 +106,10 @@ def assert_scored_once(arrivals: Arrivals, output: Path) -> None:
     assert {row["load"] for row in rows} <= set(tables.committed())
     scored = {row["key"]: row["output"] for row in rows if row["status"] != REJECTED}
     assert sorted(results_in(output)) == sorted(scored.values())
-    translator = enlarger()
+    artifact = enlarger()
     for key, name in scored.items():
         pixels = torch.from_numpy(decode(arrivals.contents[key]).copy()).permute(2, 0, 1)[None]
-        expected = translator.translate(pixels)[0].permute(1, 2, 0).numpy()
+        expected = artifact.translate(pixels)[0].permute(1, 2, 0).numpy()
         found = decode((output / name).read_bytes())
         assert np.abs(found.astype(int) - expected).max() <= 1, key
         note = stamp.read(str(output / name))
@@ -119,14 +119,14 @@ def assert_scored_once(arrivals: Arrivals, output: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_through_three_nights_and_a_kill_at_each_moment_each_picture_is_scored_once(
+def test_through_three_nights_and_a_kill_at_each_moment_each_image_is_scored_once(
     registry: TrackingSettings, tmp_path: Path
 ) -> None:
     output = tmp_path / "out"
     arrivals = Arrivals(tmp_path / "in")
     arrivals.add(25)
-    incremental = {"enabled": True, "pictures_a_batch": 15}
-    config = configuration(tmp_path, URI, registry, incremental=incremental, most_rejected=0.2, tasks=2)
+    incremental = {"enabled": True, "images_per_batch": 15}
+    config = configuration(tmp_path, URI, registry, incremental=incremental, max_rejected_share=0.2, tasks=2)
 
     def whole_night() -> None:
         code, printed = finish(start(config), config)
@@ -157,9 +157,9 @@ def test_a_run_that_is_killed_in_mid_batch_is_finished_by_the_next(
     output = tmp_path / "out"
     arrivals = Arrivals(tmp_path / "in")
     arrivals.add(60)
-    incremental = {"enabled": True, "pictures_a_batch": 40}
-    config = configuration(tmp_path, URI, registry, incremental=incremental, most_rejected=0.2, tasks=2)
-    assert kill_when(start(config), output, MOMENTS["pictures are written"])
+    incremental = {"enabled": True, "images_per_batch": 40}
+    config = configuration(tmp_path, URI, registry, incremental=incremental, max_rejected_share=0.2, tasks=2)
+    assert kill_when(start(config), output, MOMENTS["images are written"])
     written = left_behind(output)
     assert not Tables(str(output)).committed()
     arrivals.add(5)

@@ -1,4 +1,4 @@
-"""Pictures through the pipeline: every one comes out, in order, whole or with a reason, a few in memory at a time."""
+"""Images through the pipeline: every one comes out, in order, whole or with a reason, a few in memory at a time."""
 
 from __future__ import annotations
 
@@ -9,44 +9,42 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import pytest
 import torch
-from bad_pictures import bad_contents, encoded, photo
+from bad_images import bad_contents, encoded, photo
 from PIL import Image
-from scoring_nets import EXACT, enlarger, whole_picture_net
+from scoring_nets import EXACT, enlarger, whole_image_net
 from torch import Tensor, nn
 
 from gan_lib.core.images import Limits, decode
-from gan_lib.export.artifact import Translator
+from gan_lib.export.artifact import Artifact
 from gan_lib.scoring.encoding.encoders import encode_png
-from gan_lib.scoring.pipeline import READ_AHEAD, Picture, Pipeline
-from gan_lib.scoring.predictor import Generator, OutOfMemory
+from gan_lib.scoring.pipeline import READ_AHEAD, Pipeline, Request
+from gan_lib.scoring.predictor import OutOfMemory, TilePredictor
 from gan_lib.scoring.settings import TilingSettings
 
 CPU = torch.device("cpu")
 
 
-def keep_pixels(picture: Picture) -> None:
-    picture.result = pixels_of(picture)
+def keep_pixels(image: Request) -> None:
+    image.result = pixels_of(image)
 
 
-def pixels_of(picture: Picture) -> np.ndarray:
-    canvas = picture.canvas
+def pixels_of(image: Request) -> np.ndarray:
+    canvas = image.canvas
     if hasattr(canvas, "path"):
         with open(canvas.path, "rb") as file:
             return np.frombuffer(file.read(), np.uint8).reshape(canvas.height, canvas.width, 3)
     return canvas.pixels
 
 
-def score(
-    translator: Translator, contents: Iterable[bytes], limits: Limits | None = None, **tiling: int
-) -> list[Picture]:
-    generator = Generator(translator, CPU, TilingSettings(**tiling))
-    pictures = [Picture(str(i), lambda content=content: content) for i, content in enumerate(contents)]
-    return list(Pipeline(generator, limits or Limits(), keep_pixels).run(pictures))
+def score(artifact: Artifact, contents: Iterable[bytes], limits: Limits | None = None, **tiling: int) -> list[Request]:
+    generator = TilePredictor(artifact, CPU, TilingSettings(**tiling))
+    images = [Request(str(i), lambda content=content: content) for i, content in enumerate(contents)]
+    return list(Pipeline(generator, limits or Limits(), keep_pixels).run(images))
 
 
-def whole_result(translator: Translator, content: bytes) -> np.ndarray:
+def whole_result(artifact: Artifact, content: bytes) -> np.ndarray:
     batch = torch.from_numpy(decode(content).copy()).permute(2, 0, 1)[None]
-    return translator.translate(batch)[0].permute(1, 2, 0).numpy()
+    return artifact.translate(batch)[0].permute(1, 2, 0).numpy()
 
 
 def assert_same_but_for_ties(found: np.ndarray, expected: np.ndarray) -> None:
@@ -57,46 +55,46 @@ def assert_same_but_for_ties(found: np.ndarray, expected: np.ndarray) -> None:
 
 @pytest.mark.parametrize("name", EXACT)
 @pytest.mark.parametrize("canvas_megabytes", [256, 1])
-def test_cut_batched_and_put_together_it_is_the_whole_pictures_result(name: str, canvas_megabytes: int) -> None:
-    translator = EXACT[name]()
+def test_cut_batched_and_put_together_it_is_the_whole_images_result(name: str, canvas_megabytes: int) -> None:
+    artifact = EXACT[name]()
     sizes = [(200, 310), (64, 64), (33, 257), (1, 1), (64, 64), (5, 90), (200, 310)]
     contents = [encoded("PNG", photo(*size, seed=i)) for i, size in enumerate(sizes)]
-    done = score(translator, contents, tile=64, canvas_megabytes=canvas_megabytes)
-    assert [picture.key for picture in done] == [str(i) for i in range(len(sizes))]
-    for picture, content in zip(done, contents, strict=True):
-        assert picture.reason is None
-        assert_same_but_for_ties(picture.result, whole_result(translator, content))
+    done = score(artifact, contents, tile=64, canvas_megabytes=canvas_megabytes)
+    assert [image.key for image in done] == [str(i) for i in range(len(sizes))]
+    for image, content in zip(done, contents, strict=True):
+        assert image.reason is None
+        assert_same_but_for_ties(image.result, whole_result(artifact, content))
 
 
-def counting(translator: Translator) -> tuple[Translator, list[tuple[int, ...]]]:
+def counting(artifact: Artifact) -> tuple[Artifact, list[tuple[int, ...]]]:
     shapes: list[tuple[int, ...]] = []
-    translator.net.register_forward_pre_hook(lambda net, arguments: shapes.append(tuple(arguments[0].shape)))
-    return translator, shapes
+    artifact.net.register_forward_pre_hook(lambda net, arguments: shapes.append(tuple(arguments[0].shape)))
+    return artifact, shapes
 
 
-def test_tiles_of_many_pictures_share_a_batch() -> None:
-    translator, shapes = counting(enlarger())
+def test_tiles_of_many_images_share_a_batch() -> None:
+    artifact, shapes = counting(enlarger())
     contents = [encoded("PNG", photo(32, 32, seed=i)) for i in range(20)]
-    score(translator, contents, batch_pixels=8 * 32 * 32)
+    score(artifact, contents, batch_pixels=8 * 32 * 32)
     assert [shape[0] for shape in shapes] == [8, 8, 4]
 
 
-def test_pictures_of_other_shapes_do_not_break_a_batch_apart() -> None:
-    translator, shapes = counting(enlarger())
+def test_images_of_other_shapes_do_not_break_a_batch_apart() -> None:
+    artifact, shapes = counting(enlarger())
     contents = [encoded("PNG", photo(32, 32 + 16 * (i % 2), seed=i)) for i in range(8)]
-    done = score(translator, contents, batch_pixels=6 * 32 * 48)
+    done = score(artifact, contents, batch_pixels=6 * 32 * 48)
     assert sorted(shape[0] for shape in shapes) == [4, 4]
-    assert [picture.result.shape[1] for picture in done] == [128, 192] * 4
+    assert [image.result.shape[1] for image in done] == [128, 192] * 4
 
 
 def test_a_batch_is_run_before_it_is_full_where_its_open_results_take_too_much_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("gan_lib.scoring.pipeline.OPEN_BYTES", 4 * 32 * 32 * 3)
-    translator = hungry(10**9)
+    artifact = hungry(10**9)
     contents = [encoded("PNG", photo(32, 32, seed=i)) for i in range(20)]
-    done = score(translator, contents, batch_pixels=100 * 32 * 32)
-    assert translator.net.seen == [5] * 4
+    done = score(artifact, contents, batch_pixels=100 * 32 * 32)
+    assert artifact.net.seen == [5] * 4
     assert all(np.array_equal(p.result, decode(c)) for p, c in zip(done, contents, strict=True))
 
 
@@ -115,23 +113,23 @@ class HungryNet(nn.Module):
         self.most = most
         self.seen: list[int] = []
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        if pictures.numel() > self.most:
+    def forward(self, images: Tensor) -> Tensor:
+        if images.numel() > self.most:
             raise RuntimeError("[enforce fail at alloc_cpu.cpp:1] DefaultCPUAllocator: can't allocate memory")
-        self.seen.append(len(pictures))
-        return pictures
+        self.seen.append(len(images))
+        return images
 
 
-def hungry(most: int, halo: int | None = 2) -> Translator:
-    return Translator(HungryNet(most), 1, 1, halo, (0.0, 1.0), enlarger().architecture)
+def hungry(most: int, halo: int | None = 2) -> Artifact:
+    return Artifact(HungryNet(most), 1, 1, halo, (0.0, 1.0), enlarger().architecture)
 
 
 def test_out_of_memory_halves_the_batch_and_stays_there() -> None:
-    translator = hungry(most=3 * 16 * 16 * 3)
+    artifact = hungry(most=3 * 16 * 16 * 3)
     contents = [encoded("PNG", photo(16, 16, seed=i)) for i in range(16)]
-    done = score(translator, contents, batch_pixels=8 * 16 * 16)
+    done = score(artifact, contents, batch_pixels=8 * 16 * 16)
     assert all(np.array_equal(p.result, decode(c)) for p, c in zip(done, contents, strict=True))
-    assert translator.net.seen == [2] * 8
+    assert artifact.net.seen == [2] * 8
 
 
 def test_out_of_memory_for_one_tile_cuts_it_smaller() -> None:
@@ -147,50 +145,50 @@ def test_out_of_memory_for_one_tile_cuts_it_smaller() -> None:
 def test_what_never_fits_is_a_row_with_a_reason_and_the_next_goes_on(most: int, halo: int | None) -> None:
     small = encoded("PNG", photo(1, 1))
     done = score(hungry(most, halo), [encoded("PNG", photo(60, 60)), small])
-    assert [picture.reason for picture in done] == ["out-of-memory", None]
+    assert [image.reason for image in done] == ["out-of-memory", None]
 
 
 def test_a_generator_says_when_a_single_tile_is_too_much() -> None:
     with pytest.raises(OutOfMemory, match="9x7"):
-        Generator(hungry(most=1), CPU, TilingSettings()).run(torch.zeros(2, 3, 9, 7, dtype=torch.uint8))
+        TilePredictor(hungry(most=1), CPU, TilingSettings()).run(torch.zeros(2, 3, 9, 7, dtype=torch.uint8))
 
 
 def test_thirty_bad_files_are_rows_with_a_reason_and_the_good_ones_between_are_scored() -> None:
-    translator, limits = enlarger(), Limits(max_bytes=200_000, max_pixels=250_000, min_side=4)
+    artifact, limits = enlarger(), Limits(max_bytes=200_000, max_pixels=250_000, min_side=4)
     good = encoded("JPEG")
     bad = bad_contents()
     assert len(bad) >= 30
     contents = [content for pair in zip(bad.values(), [good] * len(bad), strict=True) for content in pair]
-    done = score(translator, contents, limits)
-    reasons = dict(zip(bad, (picture.reason for picture in done[::2]), strict=True))
+    done = score(artifact, contents, limits)
+    reasons = dict(zip(bad, (image.reason for image in done[::2]), strict=True))
     assert all(reasons.values()), reasons
     assert {reasons[name] for name in ("bomb.png", "too-many-pixels.jpg")} == {"too-many-pixels"}
     assert reasons["empty.jpg"] == "empty" and reasons["too-small.png"] == "too-small"
-    assert all(picture.result is None and picture.canvas is None for picture in done[::2])
-    expected = whole_result(translator, good)
-    for picture in done[1::2]:
-        assert_same_but_for_ties(picture.result, expected)
+    assert all(image.result is None and image.canvas is None for image in done[::2])
+    expected = whole_result(artifact, good)
+    for image in done[1::2]:
+        assert_same_but_for_ties(image.result, expected)
 
 
 class AllergicNet(nn.Module):
-    """Fails on pictures whose first pixel is white."""
+    """Fails on images whose first pixel is white."""
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        if (pictures[:, :, 0, 0] == 1).all(dim=1).any():
+    def forward(self, images: Tensor) -> Tensor:
+        if (images[:, :, 0, 0] == 1).all(dim=1).any():
             raise ValueError("too bright")
-        return pictures
+        return images
 
 
-def test_a_net_that_fails_on_one_picture_loses_only_that_one() -> None:
-    translator = Translator(AllergicNet(), 1, 1, 0, (0.0, 1.0), enlarger().architecture)
+def test_a_net_that_fails_on_one_image_loses_only_that_one() -> None:
+    artifact = Artifact(AllergicNet(), 1, 1, 0, (0.0, 1.0), enlarger().architecture)
     white = np.full((16, 16, 3), 255, np.uint8)
     contents = [encoded("PNG", white if i == 3 else photo(16, 16, seed=i) // 2) for i in range(6)]
-    done = score(translator, contents)
-    assert [picture.reason for picture in done] == [None, None, None, "failed", None, None]
+    done = score(artifact, contents)
+    assert [image.reason for image in done] == [None, None, None, "failed", None, None]
     assert "too bright" in str(done[3].detail)
 
 
-def test_only_a_few_pictures_are_read_ahead() -> None:
+def test_only_a_few_images_are_read_ahead() -> None:
     opened = 0
     finished = 0
     most = 0
@@ -204,67 +202,69 @@ def test_only_a_few_pictures_are_read_ahead() -> None:
             most = max(most, opened - finished)
         return content
 
-    pictures = (Picture(str(i), read) for i in range(120))
-    pipeline = Pipeline(Generator(hungry(10**9), CPU, TilingSettings(batch_pixels=200 * 200)), Limits(), keep_pixels)
-    for picture in pipeline.run(pictures):
+    images = (Request(str(i), read) for i in range(120))
+    pipeline = Pipeline(
+        TilePredictor(hungry(10**9), CPU, TilingSettings(batch_pixels=200 * 200)), Limits(), keep_pixels
+    )
+    for image in pipeline.run(images):
         with lock:
             finished += 1
-        picture.result = None
+        image.result = None
     assert finished == 120
-    assert most <= READ_AHEAD + 60  # and what 64 MB of decoded and open pictures hold
+    assert most <= READ_AHEAD + 60  # and what 64 MB of decoded and open images hold
 
 
 def test_an_exact_copy_that_was_done_before_is_skipped_unscored() -> None:
-    translator, shapes = counting(enlarger())
+    artifact, shapes = counting(enlarger())
     content = encoded("PNG")
     pipeline = Pipeline(
-        Generator(translator, CPU, TilingSettings()), Limits(), keep_pixels, known=lambda p: p.key == "old"
+        TilePredictor(artifact, CPU, TilingSettings()), Limits(), keep_pixels, known=lambda p: p.key == "old"
     )
-    done = list(pipeline.run([Picture("old", lambda: content), Picture("new", lambda: content)]))
-    assert [picture.skipped for picture in done] == [True, False]
+    done = list(pipeline.run([Request("old", lambda: content), Request("new", lambda: content)]))
+    assert [image.skipped for image in done] == [True, False]
     assert len(shapes) == 1
 
 
-def test_a_full_disk_ends_the_job_and_is_no_pictures_fault() -> None:
-    def finish(picture: Picture) -> None:
+def test_a_full_disk_ends_the_job_and_is_no_images_fault() -> None:
+    def finish(image: Request) -> None:
         raise OSError(28, "No space left on device")
 
-    pipeline = Pipeline(Generator(enlarger(), CPU, TilingSettings()), Limits(), finish)
+    pipeline = Pipeline(TilePredictor(enlarger(), CPU, TilingSettings()), Limits(), finish)
     with pytest.raises(OSError, match="No space"):
-        list(pipeline.run([Picture("a", lambda: encoded("PNG"))]))
+        list(pipeline.run([Request("a", lambda: encoded("PNG"))]))
 
 
 def test_a_net_that_sees_everything_runs_whole_up_to_its_size() -> None:
-    translator = whole_picture_net()
-    assert translator.halo is None
+    artifact = whole_image_net()
+    assert artifact.halo is None
     content = encoded("PNG", photo(90, 120))
-    (done,) = score(translator, [content], tile=32)
-    assert_same_but_for_ties(done.result, whole_result(translator, content))
+    (done,) = score(artifact, [content], tile=32)
+    assert_same_but_for_ties(done.result, whole_result(artifact, content))
 
 
 class HalfwayToTheMeanNet(nn.Module):
-    """Sees the whole picture: each value moves halfway to the mean of all."""
+    """Sees the whole image: each value moves halfway to the mean of all."""
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        return (pictures + pictures.mean(dim=(2, 3), keepdim=True)) / 2
+    def forward(self, images: Tensor) -> Tensor:
+        return (images + images.mean(dim=(2, 3), keepdim=True)) / 2
 
 
 def test_above_its_size_it_is_blended_without_seams() -> None:
-    translator = Translator(HalfwayToTheMeanNet(), 1, 1, None, (0.0, 1.0), enlarger().architecture)
+    artifact = Artifact(HalfwayToTheMeanNet(), 1, 1, None, (0.0, 1.0), enlarger().architecture)
     ramp = np.tile(np.linspace(0, 255, 400, dtype=np.uint8)[None, :, None], (300, 1, 3))
-    (done,) = score(translator, [encoded("PNG", ramp)], tile=128, whole_up_to=1000, overlap=32)
+    (done,) = score(artifact, [encoded("PNG", ramp)], tile=128, whole_up_to=1000, overlap=32)
     assert done.reason is None
     levels = done.result.astype(int)
-    assert not np.array_equal(done.result, whole_result(translator, encoded("PNG", ramp)))  # it was cut
+    assert not np.array_equal(done.result, whole_result(artifact, encoded("PNG", ramp)))  # it was cut
     # Neighbouring tiles differ by some 30 levels in their means; over 32 pixels that is one level a pixel.
     assert np.abs(np.diff(levels, axis=1)).max() <= 3
     assert np.abs(np.diff(levels, axis=0)).max() <= 1
 
 
 def test_blending_equal_tiles_changes_nothing() -> None:
-    translator = hungry(10**9, halo=None)
+    artifact = hungry(10**9, halo=None)
     content = encoded("PNG", photo(150, 210))
-    (done,) = score(translator, [content], tile=64, whole_up_to=1000, overlap=16)
+    (done,) = score(artifact, [content], tile=64, whole_up_to=1000, overlap=16)
     assert np.array_equal(done.result, decode(content))
 
 
@@ -272,7 +272,7 @@ def turned(pixels: np.ndarray, how: Callable[[np.ndarray], np.ndarray]) -> bytes
     return encoded("PNG", np.ascontiguousarray(how(pixels)))
 
 
-def test_a_self_ensemble_does_not_care_how_the_picture_is_turned() -> None:
+def test_a_self_ensemble_does_not_care_how_the_image_is_turned() -> None:
     pixels = photo(20, 28)
     upright, upside_down, mirrored = (
         score(enlarger(), [turned(pixels, how)], self_ensemble=True)[0].result

@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from bad_pictures import encoded, photo
+from bad_images import encoded, photo
 from scoring_nets import URI, enlarger
 
 from gan_lib.core.images import decode
@@ -64,39 +64,39 @@ def test_the_signature_names_all_that_goes_in_and_comes_out() -> None:
 
 @pytest.mark.usefixtures("mlflow_knows")
 def test_a_loaded_pyfunc_enlarges_row_for_row() -> None:
-    table = pd.DataFrame({"content": [GOOD[0], b"no picture", GOOD[1]]}, index=[7, 5, 3])
+    table = pd.DataFrame({"content": [GOOD[0], b"no image", GOOD[1]]}, index=[7, 5, 3])
     answer = mlflow.pyfunc.load_model(URI).predict(table)
     assert list(answer.index) == [7, 5, 3]
     assert_enlarged(base64.b64decode(answer["content"][7]), GOOD[0])
     assert_enlarged(base64.b64decode(answer["content"][3]), GOOD[1])
-    assert answer["content"][5] == "" and answer["error"][5].startswith("not-a-picture")
+    assert answer["content"][5] == "" and answer["error"][5].startswith("not-a-image")
     assert (answer["width"][7], answer["height"][7]) == (56, 36)
 
 
-def pictures(spark: SparkSession) -> DataFrame:
-    rows = [("a", bytearray(GOOD[0])), ("b", bytearray(GOOD[1])), ("broken", bytearray(b"no picture")), ("null", None)]
+def images(spark: SparkSession) -> DataFrame:
+    rows = [("a", bytearray(GOOD[0])), ("b", bytearray(GOOD[1])), ("broken", bytearray(b"no image")), ("null", None)]
     return spark.createDataFrame(rows, "name string, content binary").coalesce(1)
 
 
 @pytest.mark.usefixtures("mlflow_knows")
 def test_mlflows_spark_udf_enlarges_as_base64(spark: SparkSession) -> None:
     enlarge = mlflow.pyfunc.spark_udf(spark, URI, env_manager="local")
-    frame = pictures(spark)
+    frame = images(spark)
     rows = {row["name"]: row["answer"] for row in frame.select("name", enlarge("content").alias("answer")).collect()}
     assert_enlarged(base64.b64decode(rows["a"]["content"]), GOOD[0])
     assert_enlarged(base64.b64decode(rows["b"]["content"]), GOOD[1])
     assert rows["a"]["error"] == rows["b"]["error"] == "" and (rows["a"]["width"], rows["a"]["height"]) == (56, 36)
-    assert rows["broken"]["content"] == "" and rows["broken"]["error"].startswith("not-a-picture")
+    assert rows["broken"]["content"] == "" and rows["broken"]["error"].startswith("not-a-image")
     assert rows["null"]["error"].startswith("empty")
 
 
 @pytest.mark.parametrize("language", ["DataFrame", "SQL"])
 def test_our_function_enlarges_a_column(spark: SparkSession, registry: TrackingSettings, language: str) -> None:
     enlarge = generator_udf(spark, URI, sql_name="enlarge", tracking=registry)
-    frame = pictures(spark)
+    frame = images(spark)
     if language == "SQL":
-        frame.createOrReplaceTempView("pictures")
-        answers = spark.sql("SELECT name, enlarge(content) AS answer FROM pictures")
+        frame.createOrReplaceTempView("images")
+        answers = spark.sql("SELECT name, enlarge(content) AS answer FROM images")
     else:
         answers = frame.select("name", enlarge("content").alias("answer"))
     assert answers.schema["answer"].dataType.fieldNames() == ["bytes", "width", "height", "error", "seconds"]
@@ -105,7 +105,7 @@ def test_our_function_enlarges_a_column(spark: SparkSession, registry: TrackingS
         assert_enlarged(bytes(rows[name]["bytes"]), source)
         assert rows[name]["error"] is None and rows[name]["seconds"] > 0
     assert (rows["a"]["width"], rows["a"]["height"]) == (56, 36)
-    for name, reason in (("broken", "not-a-picture"), ("null", "empty")):
+    for name, reason in (("broken", "not-a-image"), ("null", "empty")):
         assert rows[name]["error"].startswith(reason)
         assert rows[name]["bytes"] is None and rows[name]["width"] is None and rows[name]["height"] is None
 
@@ -150,8 +150,8 @@ def _answers(url: str) -> bool:
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
-def test_curl_gets_an_enlarged_picture_from_mlflows_server(server: str, tmp_path: Path) -> None:
-    contents = [*GOOD, b"no picture"]
+def test_curl_gets_an_enlarged_image_from_mlflows_server(server: str, tmp_path: Path) -> None:
+    contents = [*GOOD, b"no image"]
     rows = [[base64.b64encode(content).decode()] for content in contents]
     question = tmp_path / "question.json"
     question.write_text(json.dumps({"dataframe_split": {"columns": ["content"], "data": rows}}))
@@ -162,4 +162,4 @@ def test_curl_gets_an_enlarged_picture_from_mlflows_server(server: str, tmp_path
         assert_enlarged(base64.b64decode(answer["content"]), source)
         assert answer["error"] == ""
     assert (answers[0]["width"], answers[0]["height"]) == (56, 36)
-    assert answers[2]["content"] == "" and answers[2]["error"].startswith("not-a-picture")
+    assert answers[2]["content"] == "" and answers[2]["error"].startswith("not-a-image")

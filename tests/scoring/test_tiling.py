@@ -1,4 +1,4 @@
-"""Tiles put together are the whole picture's result, for every net that has a halo and any size of picture and tile."""
+"""Tiles put together are the whole image's result, for every net that has a halo and any size of image and tile."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scoring_nets import EXACT
 
 from gan_lib.core.errors import UserError
-from gan_lib.export.artifact import Translator
+from gan_lib.export.artifact import Artifact
 from gan_lib.scoring.tiling.tiles import Window, plan, split, whole
 
 Cut = tuple[int, int, int, int, int]  # height, width, area, halo, multiple
@@ -58,12 +58,12 @@ def test_a_window_is_no_larger_than_asked_unless_the_halo_forbids(cut: Cut) -> N
     assert plan(height, width, area, halo, multiple)[0].area <= max(area, smallest)
 
 
-def test_a_picture_that_fits_is_not_cut() -> None:
+def test_an_image_that_fits_is_not_cut() -> None:
     assert plan(481, 321, 512 * 512, 14, 1) == [whole(481, 321)]
     assert plan(2000, 100, 512 * 512, 14, 1) == [whole(2000, 100)]
 
 
-def test_halos_cost_less_than_a_fifth_of_a_large_picture() -> None:
+def test_halos_cost_less_than_a_fifth_of_a_large_image() -> None:
     windows = plan(8000, 12000, 512 * 512, 14, 1)
     assert sum(window.area for window in windows) < 1.2 * 8000 * 12000
 
@@ -89,35 +89,35 @@ def test_a_window_that_is_split_keeps_its_core_and_its_halo(
 
 
 @pytest.mark.parametrize("name", EXACT)
-def test_the_tiled_result_is_the_whole_pictures(name: str) -> None:
-    translator = EXACT[name]()
-    assert translator.halo is not None and translator.halo > 0
+def test_the_tiled_result_is_the_whole_images(name: str) -> None:
+    artifact = EXACT[name]()
+    assert artifact.halo is not None and artifact.halo > 0
     random = np.random.default_rng(5)
     wrong_levels = levels = 0
     photo = torch.from_numpy(skimage.data.astronaut()).permute(2, 0, 1)[None]
     for _ in range(6):
-        height, width = (int(side) * translator.multiple for side in random.integers(40, 140, 2) // translator.multiple)
+        height, width = (int(side) * artifact.multiple for side in random.integers(40, 140, 2) // artifact.multiple)
         top, left = random.integers(0, 300, 2)
-        picture = translator.to_values(photo[..., top : top + height, left : left + width])
+        image = artifact.to_values(photo[..., top : top + height, left : left + width])
         with torch.inference_mode():
-            expected = translator.net(picture)
-            found = tiled(translator, picture, area=int(random.integers(16, 100)) ** 2)
+            expected = artifact.net(image)
+            found = tiled(artifact, image, area=int(random.integers(16, 100)) ** 2)
         assert (found - expected).abs().max() <= 1e-5 * expected.std().clamp(min=1)
-        difference = translator.to_pictures(found).int() - translator.to_pictures(expected).int()
+        difference = artifact.to_images(found).int() - artifact.to_images(expected).int()
         assert difference.abs().max() <= 1
         wrong_levels, levels = wrong_levels + int(difference.count_nonzero()), levels + difference.numel()
     assert wrong_levels <= levels / 100_000
 
 
-def tiled(translator: Translator, picture: torch.Tensor, area: int) -> torch.Tensor:
-    height, width = picture.shape[-2:]
-    scale = translator.scale
-    assert translator.halo is not None
-    windows = plan(height, width, area, translator.halo, translator.multiple)
-    assert len(windows) > 1 or height * width <= area or min(height, width) < 4 * translator.halo + 2
+def tiled(artifact: Artifact, image: torch.Tensor, area: int) -> torch.Tensor:
+    height, width = image.shape[-2:]
+    scale = artifact.scale
+    assert artifact.halo is not None
+    windows = plan(height, width, area, artifact.halo, artifact.multiple)
+    assert len(windows) > 1 or height * width <= area or min(height, width) < 4 * artifact.halo + 2
     canvas = torch.full((1, 3, height * scale, width * scale), float("nan"))
     for rows, columns in windows:
-        result = translator.net(picture[..., rows.start : rows.stop, columns.start : columns.stop])
+        result = artifact.net(image[..., rows.start : rows.stop, columns.start : columns.stop])
         inside = [
             slice((span.first - span.start) * scale, (span.last - span.start) * scale) for span in (rows, columns)
         ]

@@ -17,24 +17,24 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> tracking.TrackingSetti
 
 
 @pytest.fixture(scope="module")
-def translator(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as translators are saved in. The registry never looks inside."""
-    folder = tmp_path_factory.mktemp("export") / "translator"
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as artifacts are saved in. The registry never looks inside."""
+    folder = tmp_path_factory.mktemp("export") / "artifact"
     folder.mkdir()
     (folder / "weights.safetensors").write_bytes(bytes(range(256)))
-    (folder / "translator.json").write_text("{}")
+    (folder / "artifact.json").write_text("{}")
     return folder
 
 
 @pytest.fixture(scope="module")
 def registered(
-    settings: tracking.TrackingSettings, translator: Path, tmp_path_factory: pytest.TempPathFactory
+    settings: tracking.TrackingSettings, artifact: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> list[tracking.ModelVersion]:
     """Two versions of the model "upscaler": "old" names the first, "champion" the second."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("artifacts"))
         with tracking.run(settings, "train", {}) as run:
-            return [tracking.register(run, str(translator), "upscaler", alias) for alias in ("old", "champion")]
+            return [tracking.register(run, str(artifact), "upscaler", alias) for alias in ("old", "champion")]
 
 
 def test_an_alias_names_the_version_that_it_was_given_to(
@@ -54,12 +54,12 @@ def test_an_alias_can_be_moved(settings: tracking.TrackingSettings, registered: 
 def test_a_downloaded_translator_is_the_registered_one_byte_for_byte(
     settings: tracking.TrackingSettings,
     registered: list[tracking.ModelVersion],
-    translator: Path,
+    artifact: Path,
     tmp_path: Path,
 ) -> None:
     folder = Path(tracking.download_model("models:/upscaler@champion", settings, str(tmp_path)))
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == {
-        file.name: file.read_bytes() for file in translator.iterdir()
+        file.name: file.read_bytes() for file in artifact.iterdir()
     }
 
 
@@ -71,7 +71,7 @@ def test_a_registered_model_holds_no_pickle_and_pins_what_it_needs(
     pins = (root / "requirements.txt").read_text().splitlines()
     assert any(pin.startswith("torch==") for pin in pins)
     assert all("==" in pin and "+" not in pin for pin in pins)
-    assert (root / "code" / "gan_lib" / "translator.py").exists()
+    assert (root / "code" / "gan_lib" / "artifact.py").exists()
 
 
 @pytest.mark.parametrize(

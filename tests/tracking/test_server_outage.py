@@ -51,7 +51,7 @@ def patches(tmp_path: Path) -> str:
     return publish_patches(tmp_path / "patches")
 
 
-def test_a_training_whose_server_and_database_go_away_loses_no_metric_and_no_picture(
+def test_a_training_whose_server_and_database_go_away_loses_no_metric_and_no_image(
     database: Postgres, server: MlflowServer, patches: str, repository: Path, tmp_path: Path
 ) -> None:
     checkpoints = tmp_path / "checkpoints"
@@ -74,8 +74,8 @@ def test_a_training_whose_server_and_database_go_away_loses_no_metric_and_no_pic
     for metric in ("step", "pixel/loss"):
         steps = [point.step for point in client.get_metric_history(run.info.run_id, metric)]
         assert sorted(set(steps)) == list(range(REPORT, IMAGES + 1, REPORT))
-    pictures = [file.path for file in client.list_artifacts(run.info.run_id, "samples/samples")]
-    assert pictures == [f"samples/samples/{images:012d}.png" for images in range(SAMPLES, IMAGES + 1, SAMPLES)]
+    images = [file.path for file in client.list_artifacts(run.info.run_id, "samples/samples")]
+    assert images == [f"samples/samples/{images:012d}.png" for images in range(SAMPLES, IMAGES + 1, SAMPLES)]
     assert run.info.status == "FINISHED"
 
 

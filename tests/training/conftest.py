@@ -15,13 +15,13 @@ class RecordingTracker:
 
     def __init__(self) -> None:
         self.metrics: list[tuple[int, dict[str, float]]] = []
-        self.pictures: list[tuple[int, str, np.ndarray]] = []
+        self.images: list[tuple[int, str, np.ndarray]] = []
 
     def log_metrics(self, metrics: Mapping[str, float], images: int) -> None:
         self.metrics.append((images, dict(metrics)))
 
-    def log_image(self, name: str, picture: np.ndarray, images: int) -> None:
-        self.pictures.append((images, name, picture))
+    def log_image(self, name: str, image: np.ndarray, images: int) -> None:
+        self.images.append((images, name, image))
 
 
 @pytest.fixture(scope="session")

@@ -23,20 +23,20 @@ ROWS = 48
 
 RECIPES: dict[str, dict[str, Any]] = {
     "srresnet": {"channels": 8, "blocks": 1, "crop": 24},
-    "srgan": {"channels": 8, "blocks": 1, "discriminator_channels": 4, "discriminator_halvings": 1},
+    "srgan": {"channels": 8, "blocks": 1, "discriminator_channels": 4, "discriminator_num_downsamples": 1},
     "dcgan": {"size": 16, "channels": 8, "latent": 8},
-    "wgan_gp": {"size": 16, "channels": 8, "latent": 8, "critic_turns": 2},
+    "wgan_gp": {"size": 16, "channels": 8, "latent": 8, "critic_updates": 2},
     "cyclegan": {"size": 32, "channels": 4, "blocks": 1, "pool": 6},
 }
 
 
 def publish(folder: Path, photo: str = "astronaut.png", rows: int = ROWS) -> str:
     """Write a dataset of ``rows`` patches of one of scikit-image's photos; returns its URL."""
-    picture = cv2.imread(os.path.join(os.path.dirname(skimage.__file__), "data", photo))
-    places = np.random.default_rng(0).integers(0, min(picture.shape[:2]) - SIDE, (rows, 2))
-    schema = Schema("patches", (ScalarField("number", "int64"), PngField("picture", (SIDE, SIDE, 3))))
+    image = cv2.imread(os.path.join(os.path.dirname(skimage.__file__), "data", photo))
+    places = np.random.default_rng(0).integers(0, min(image.shape[:2]) - SIDE, (rows, 2))
+    schema = Schema("patches", (ScalarField("number", "int64"), PngField("image", (SIDE, SIDE, 3))))
     encoded = [
-        schema.encode({"number": n, "picture": np.ascontiguousarray(picture[y : y + SIDE, x : x + SIDE, ::-1])})
+        schema.encode({"number": n, "image": np.ascontiguousarray(image[y : y + SIDE, x : x + SIDE, ::-1])})
         for n, (y, x) in enumerate(places)
     ]
     folder.mkdir(parents=True, exist_ok=True)
@@ -56,7 +56,7 @@ def settings_of(name: str, url: str, folder: Path, **sections: Mapping[str, Any]
         "report": {"metrics": 8, "samples": 16, "samples_shown": 4},
     }
     if name == "cyclegan":
-        values["data"]["partner"] = url
+        values["data"]["domain_b"] = url
     for section, overrides in sections.items():
         values[section] = {**values[section], **overrides}
     return config.validate(TrainSettings, values, source="test")

@@ -69,7 +69,7 @@ def test_ranks_that_each_norm_their_own_batch_still_hold_the_same_weights(patche
 
 def test_a_training_of_two_ranks_goes_on_with_one_and_each_rank_keeps_its_pool(patches, tmp_path):
     run_ranks(settings_of("cyclegan", patches, tmp_path), tmp_path)
-    pools = read(str(tmp_path / LAST))["memory"]["a.pictures"]
+    pools = read(str(tmp_path / LAST))["rank_state"]["a.images"]
     assert len(pools) == 2
     assert not torch.equal(*pools)
     longer = settings_of("cyclegan", patches, tmp_path, training={"images": 40})

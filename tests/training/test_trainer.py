@@ -11,7 +11,7 @@ from small_trainings import RECIPES, settings_of
 
 from gan_lib import recipes
 from gan_lib.core.errors import UserError
-from gan_lib.export.artifact import Translator
+from gan_lib.export.artifact import Artifact
 from gan_lib.training.checkpoint import Checkpoints, averaged_weights, read
 from gan_lib.training.loop import train
 from gan_lib.training.meter import TrainingDiverged
@@ -32,7 +32,7 @@ def test_every_recipe_trains_goes_on_and_exports(recipe, patches, tmp_path, trac
     assert second["step"] == 12
     assert all(np.isfinite(value) for value in second.values())
     assert [images for images, _ in tracker.metrics] == [8, 16, 24, 32, 32, 40, 48, 48]
-    assert {picture.dtype for _, _, picture in tracker.pictures} == {np.dtype(np.uint8)}
+    assert {image.dtype for _, _, image in tracker.images} == {np.dtype(np.uint8)}
     exported = {file.name for file in (tmp_path / "export").iterdir()}
     if recipe in ("dcgan", "wgan_gp"):
         assert exported == {"generator.safetensors"}
@@ -41,10 +41,10 @@ def test_every_recipe_trains_goes_on_and_exports(recipe, patches, tmp_path, trac
 
 
 def assert_equals_averages(folder: Path) -> None:
-    translator = Translator.load(folder / "export")
+    artifact = Artifact.load(folder / "export")
     averages = averaged_weights(str(folder))
     net = "a_to_b" if "a_to_b.encode.1.weight" in averages else "generator"
-    for key, tensor in translator.net.state_dict().items():
+    for key, tensor in artifact.net.state_dict().items():
         assert torch.equal(tensor, averages[f"{net}.{key}"])
 
 
@@ -68,12 +68,12 @@ def test_micro_batches_change_no_gradient_of_a_pixel_loss(patches, tmp_path, tra
         torch.testing.assert_close(tensor, theirs[key], rtol=0, atol=1e-5)
 
 
-def test_held_out_pictures_of_both_collections_are_shown(patches, tmp_path, tracker):
-    held_out = {"partner": patches, "validation_split": "train", "validation_images": 3}
+def test_held_out_images_of_both_collections_are_shown(patches, tmp_path, tracker):
+    held_out = {"domain_b": patches, "validation_split": "train", "validation_images": 3}
     settings = settings_of("cyclegan", patches, tmp_path, data=held_out, training={"images": 16, "batch_size": 1})
     train(settings, 0, 1, CPU, tracker)
-    (_, _, picture), *_ = tracker.pictures
-    assert picture.shape == (2 * 32, 2 * 4 * 32, 3)  # a grid for three of them, and not the batch's one
+    (_, _, image), *_ = tracker.images
+    assert image.shape == (2 * 32, 2 * 4 * 32, 3)  # a grid for three of them, and not the batch's one
 
 
 def test_a_training_stops_when_its_time_is_up_and_goes_on_later(patches, tmp_path, tracker):
@@ -95,8 +95,8 @@ def test_a_training_without_hope_stops_early_and_exports_its_best(patches, tmp_p
     assert result["images"] < 4000
     assert "validation/psnr" in result
     best = read(str(tmp_path / "best.pt"))
-    assert best["clock"]["images"] == result["images"] - 2 * 4
-    exported = Translator.load(tmp_path / "export").net.state_dict()
+    assert best["progress"]["images"] == result["images"] - 2 * 4
+    exported = Artifact.load(tmp_path / "export").net.state_dict()
     assert all(torch.equal(t, best["averages"][f"generator.{key}"]) for key, t in exported.items())
 
 
@@ -125,7 +125,7 @@ def test_a_gradient_that_is_not_finite_stops_the_training_and_names_its_phase(pa
     settings = settings_of(
         "srresnet", patches, tmp_path, recipe={"learning_rate": 1e30}, training={"images": 400, "bad_steps": 2}
     )
-    with pytest.raises(TrainingDiverged, match="phase 'pixel'"):
+    with pytest.raises(TrainingDiverged, match="update 'pixel'"):
         train(settings, 0, 1, CPU, tracker)
 
 
@@ -136,7 +136,7 @@ def test_srgan_starts_from_the_averaged_weights_of_srresnet(patches, tmp_path, t
         "srgan",
         patches,
         tmp_path / "gan",
-        training={"images": 4, "start_from": str(tmp_path / "pixel"), "ema_half_life": 1e9},
+        training={"images": 4, "init_from": str(tmp_path / "pixel"), "ema_half_life": 1e9},
         recipe={"learning_rate": 1e-12},
     )
     train(warm, 0, 1, CPU, tracker)
@@ -182,8 +182,8 @@ def test_compiled_nets_train_and_save_under_their_own_names(recipe, patches, tmp
 
 
 def test_a_field_that_the_dataset_lacks_is_named_with_those_it_has(patches, tmp_path, tracker):
-    settings = settings_of("srresnet", patches, tmp_path, recipe={"picture": "photo"})
-    with pytest.raises(UserError, match=r"'photo'.* number, picture, position"):
+    settings = settings_of("srresnet", patches, tmp_path, recipe={"image": "photo"})
+    with pytest.raises(UserError, match=r"'photo'.* number, image, position"):
         train(settings, 0, 1, CPU, tracker)
 
 

@@ -30,9 +30,9 @@ def test_every_recipe_has_a_conf_of_its_name():
 @pytest.mark.parametrize("path", CONFS, ids=lambda path: path.stem)
 def test_the_conf_is_valid_and_its_phases_name_its_own_nets(path):
     recipe = config.load(Job, path).build_recipe()
-    phases = list(recipe.phases())
-    assert phases
-    assert {name for phase in phases for name in phase.nets} == set(recipe.nets)
+    updates = list(recipe.updates())
+    assert updates
+    assert {name for update in updates for name in update.nets} == set(recipe.nets)
     assert set(recipe.ema) <= set(recipe.nets)
 
 

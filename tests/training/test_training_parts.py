@@ -1,4 +1,4 @@
-"""The parts of the trainer by themselves: averages, gradients, schedules, seeds, meters, pictures, checkpoints."""
+"""The parts of the trainer by themselves: averages, gradients, schedules, seeds, meters, images, checkpoints."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from torch import nn
 
 from gan_lib.core.errors import UserError
 from gan_lib.core.random import derive_seed, seed_torch
-from gan_lib.recipes.protocol import Clock, Phase
+from gan_lib.recipes.protocol import Progress, Update
 from gan_lib.training.checkpoint import Checkpoints, averaged_weights, read
-from gan_lib.training.data_source import PairedFeed, TensorFeed
+from gan_lib.training.data_source import PairedDataSource, TensorDataSource
 from gan_lib.training.distributed.group import Group
-from gan_lib.training.early_stopping import Judge
+from gan_lib.training.early_stopping import EarlyStopping
 from gan_lib.training.ema import Averages
-from gan_lib.training.gradients import FlatGradient, tame
+from gan_lib.training.gradients import FlatGradient, clip_and_check
 from gan_lib.training.meter import Meter, TrainingDiverged
 from gan_lib.training.schedules import Constant, Cosine, Halving, Linear
 from gan_lib.training.settings import CheckpointSettings
 from gan_lib.training.time_budget import TimeBudget
-from gan_lib.training.tracker import picture_grid
+from gan_lib.training.tracker import image_grid
 
 
 def one_weight(value: float) -> nn.ModuleDict:
@@ -94,21 +94,21 @@ def flat(*values: float) -> FlatGradient:
 
 def test_clipping_scales_all_nets_of_a_phase_to_one_norm():
     first, second = flat(3.0), flat(4.0)
-    norm, bad = tame([first, second], clip_norm=1.0)
+    norm, bad = clip_and_check([first, second], clip_norm=1.0)
     assert (norm.item(), bad.item()) == (5.0, 0.0)
     torch.testing.assert_close(torch.cat([first.flat, second.flat]), torch.tensor([0.6, 0.8]))
 
 
 def test_a_small_gradient_is_not_clipped():
     gradient = flat(0.3, 0.4)
-    tame([gradient], clip_norm=1.0)
+    clip_and_check([gradient], clip_norm=1.0)
     torch.testing.assert_close(gradient.flat, torch.tensor([0.3, 0.4]))
 
 
 @pytest.mark.parametrize("bad_value", [math.nan, math.inf])
 def test_a_gradient_that_is_not_finite_becomes_zero_and_is_counted(bad_value):
     healthy, sick = flat(1.0), flat(bad_value)
-    _, bad = tame([healthy, sick], clip_norm=1.0)
+    _, bad = clip_and_check([healthy, sick], clip_norm=1.0)
     assert bad.item() == 1.0
     assert healthy.flat.item() == sick.flat.item() == 0.0
 
@@ -127,7 +127,11 @@ def test_schedules_meet_their_ends():
 
 def test_seeds_differ_by_every_part_and_are_the_same_on_all_machines():
     seeds = {
-        derive_seed(seed, step, phase, rank) for seed in (0, 1) for step in (0, 1) for phase in "ab" for rank in (0, 1)
+        derive_seed(seed, step, update, rank)
+        for seed in (0, 1)
+        for step in (0, 1)
+        for update in "ab"
+        for rank in (0, 1)
     }
     assert len(seeds) == 16
     assert derive_seed(0, "weights") == 7388263408636359099
@@ -138,8 +142,10 @@ def test_seeds_differ_by_every_part_and_are_the_same_on_all_machines():
 
 
 def test_a_phase_has_its_turn_in_every_nth_step_while_its_condition_holds():
-    phase = Phase("late", (), lambda batch, clock: (torch.zeros(()), {}), every=3, when=lambda clock: clock.images >= 8)
-    turns = [step for step in range(10) if phase.due(Clock(images=2 * step, step=step))]
+    update = Update(
+        "late", (), lambda batch, progress: (torch.zeros(()), {}), every=3, when=lambda progress: progress.images >= 8
+    )
+    turns = [step for step in range(10) if update.is_due(Progress(images=2 * step, step=step))]
     assert turns == [6, 9]
 
 
@@ -163,16 +169,16 @@ def test_a_meter_tells_which_phase_went_bad():
         meter.check(allowed=2, images=10)
 
 
-def test_a_grid_puts_pictures_row_by_row():
+def test_a_grid_puts_images_row_by_row():
     levels = torch.tensor([-1.0, 0.0, 1.0]).view(3, 1, 1, 1).expand(-1, 1, 2, 2)
-    grid = picture_grid(levels, columns=2)
+    grid = image_grid(levels, columns=2)
     assert grid.shape == (4, 4, 3)
     assert grid.dtype == np.uint8
     assert (grid[0, 0, 0], grid[0, 2, 0], grid[2, 0, 0], grid[2, 2, 0]) == (0, 128, 255, 255)
 
 
-def feed_of(count: int, batch: int, **place: int) -> TensorFeed:
-    return TensorFeed({"number": torch.arange(count)}, batch, seed=3, **place)
+def feed_of(count: int, batch: int, **place: int) -> TensorDataSource:
+    return TensorDataSource({"number": torch.arange(count)}, batch, seed=3, **place)
 
 
 def test_a_tensor_feed_gives_each_row_once_an_epoch_in_another_order_each():
@@ -194,13 +200,13 @@ def test_a_feed_taken_up_by_two_ranks_goes_on_where_one_stood():
 
 
 def test_a_paired_feed_reads_both_in_orders_of_their_own_and_resumes_both():
-    paired = PairedFeed(feed_of(6, 2), feed_of(10, 2))
+    paired = PairedDataSource(feed_of(6, 2), feed_of(10, 2))
     batches = paired.forever()
     next(batches)
     state = paired.state_dict()
     expected = next(batches)
-    assert {"number", "partner_number", "position", "partner_position"} == set(expected)
-    again = PairedFeed(feed_of(6, 2), feed_of(10, 2))
+    assert {"number", "domain_b_number", "position", "domain_b_position"} == set(expected)
+    again = PairedDataSource(feed_of(6, 2), feed_of(10, 2))
     again.load_state_dict(state)
     found = next(again.forever())
     assert all(torch.equal(found[key], expected[key]) for key in expected)
@@ -233,7 +239,7 @@ def test_the_best_checkpoint_outlives_the_newest(tmp_path):
 
 
 class Watch:
-    """A clock whose steps take as long as they are told."""
+    """A progress whose steps take as long as they are told."""
 
     def __init__(self) -> None:
         self.time = 100.0
@@ -247,7 +253,7 @@ class CountingGroup(Group):
 
     asked = 0
 
-    def rank_0_says(self, value: float, device: torch.device) -> float:
+    def broadcast_from_rank0(self, value: float, device: torch.device) -> float:
         CountingGroup.asked += 1
         return value
 
@@ -283,16 +289,16 @@ def test_without_a_time_budget_nobody_is_asked():
 
 
 def test_a_judge_gives_up_after_as_many_misses_as_its_patience():
-    judge = Judge(CheckpointSettings(folder="x", best="psnr", patience=2))
+    judge = EarlyStopping(CheckpointSettings(folder="x", best="psnr", patience=2))
     verdicts = [judge.is_best({"validation/psnr": value}) for value in (1.0, 2.0, 1.5, 2.0)]
     assert verdicts == [True, True, False, False]
-    assert judge.gives_up
-    later = Judge(CheckpointSettings(folder="x", best="psnr", patience=2))
+    assert judge.should_stop
+    later = EarlyStopping(CheckpointSettings(folder="x", best="psnr", patience=2))
     later.load_state_dict(judge.state_dict())
-    assert later.gives_up and not later.is_best({"validation/psnr": 1.9})
+    assert later.should_stop and not later.is_best({"validation/psnr": 1.9})
 
 
 def test_a_measure_that_the_recipe_does_not_take_is_named():
-    judge = Judge(CheckpointSettings(folder="x", best="fid"))
+    judge = EarlyStopping(CheckpointSettings(folder="x", best="fid"))
     with pytest.raises(UserError, match=r"checkpoint.best = fid .* which measures: psnr"):
         judge.is_best({"validation/psnr": 1.0})

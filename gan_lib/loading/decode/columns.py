@@ -25,8 +25,8 @@ from gan_lib.dataset.schema import (
 from gan_lib.loading.decode import small_png
 from gan_lib.loading.decode.row_copy import copy_rows
 
-# Pictures up to this (32x32 RGB is just below) are decoded a row group at a time, where that is possible.
-_BYTES_OF_A_SMALL_PICTURE = 4096
+# Images up to this (32x32 RGB is just below) are decoded a row group at a time, where that is possible.
+_BYTES_OF_A_SMALL_IMAGE = 4096
 
 
 class Column(Protocol):
@@ -129,14 +129,14 @@ def _binary_column(field: BinaryField, array: pa.Array) -> Column:
     if isinstance(field, ArrayField) and (header := field.header()) is not None:
         return _plain_column(column, header) or column
     if decoded_at_once(field) and valid is None:
-        pictures = small_png.decode_all(content, window, field.row_dtype.shape)
-        return column if pictures is None else PlainColumn(pictures)
+        images = small_png.decode_all(content, window, field.row_dtype.shape)
+        return column if images is None else PlainColumn(images)
     return column
 
 
 def decoded_at_once(field: Field) -> bool:
     """Whether the field's values are decoded as soon as their row group is read, if they are simple enough."""
-    small = field.fixed and field.row_dtype.itemsize <= _BYTES_OF_A_SMALL_PICTURE
+    small = field.fixed and field.row_dtype.itemsize <= _BYTES_OF_A_SMALL_IMAGE
     return small and isinstance(field, PngField) and field.dtype == "uint8"
 
 

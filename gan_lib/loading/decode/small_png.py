@@ -1,7 +1,7 @@
 """Small PNGs of one size, a whole row group at a time: digits and tiles, for which a call each is too much.
 
 Understands what OpenCV writes, and so Petastorm and we: 8 bits, not interlaced, one IDAT, the filter Sub on all lines
-or on none. Everything else is left to the decoder that takes one picture at a time.
+or on none. Everything else is left to the decoder that takes one image at a time.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _COLOUR_TYPES = {1: 0, 3: 2}  # by channels: PNG specification, section 11.2.2
 
 
 def decode_all(data: np.ndarray, offsets: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
-    """(rows, *shape) uint8: the pictures between neighbours of ``offsets`` in ``data``; None if not all are simple.
+    """(rows, *shape) uint8: the images between neighbours of ``offsets`` in ``data``; None if not all are simple.
 
-    ``shape`` is (height, width) or (height, width, 3). None is also the answer to damaged pictures.
+    ``shape`` is (height, width) or (height, width, 3). None is also the answer to damaged images.
     """
     height, width, channels = (*shape, 1)[:3]
     sizes = np.diff(offsets) - _BYTES_BEFORE_PIXELS - _BYTES_AFTER_PIXELS

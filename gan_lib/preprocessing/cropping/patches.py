@@ -1,6 +1,6 @@
-"""What is cut from a picture: resizing, crops, and the filters that drop patches nobody learns from.
+"""What is cut from an image: resizing, crops, and the filters that drop patches nobody learns from.
 
-Pure functions of the pixels and a random generator. Pictures of one sample are cut alike, so that pairs stay aligned.
+Pure functions of the pixels and a random generator. Images of one sample are cut alike, so that pairs stay aligned.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from gan_lib.core.config import Settings
-from gan_lib.core.images import PictureRejected, Pixels, Size
+from gan_lib.core.images import ImageRejected, Pixels, Size
 from gan_lib.preprocessing.duplicates.phash import LEAST_SIDE
 
 Box = tuple[int, int, int, int]
@@ -21,12 +21,12 @@ Box = tuple[int, int, int, int]
 
 
 class KeepSize(Settings):
-    """Leave every picture as large as it is."""
+    """Leave every image as large as it is."""
 
     kind: Literal["keep"] = "keep"
 
     def target(self, height: int, width: int) -> tuple[int, int]:
-        """The (height, width) that a picture of this size gets."""
+        """The (height, width) that an image of this size gets."""
         return height, width
 
 
@@ -36,10 +36,10 @@ class ResizeShortest(Settings):
     kind: Literal["shortest"]
     side: int = Field(gt=0)
     only_shrink: bool = True
-    """leave smaller pictures as they are"""
+    """leave smaller images as they are"""
 
     def target(self, height: int, width: int) -> tuple[int, int]:
-        """The (height, width) that a picture of this size gets."""
+        """The (height, width) that an image of this size gets."""
         return _scaled(height, width, self.side / min(height, width), self.only_shrink)
 
 
@@ -49,22 +49,22 @@ class ResizeLongest(Settings):
     kind: Literal["longest"]
     side: int = Field(gt=0)
     only_shrink: bool = True
-    """leave smaller pictures as they are"""
+    """leave smaller images as they are"""
 
     def target(self, height: int, width: int) -> tuple[int, int]:
-        """The (height, width) that a picture of this size gets."""
+        """The (height, width) that an image of this size gets."""
         return _scaled(height, width, self.side / max(height, width), self.only_shrink)
 
 
 class ResizeExact(Settings):
-    """Bring every picture to ``height`` x ``width``, whatever its shape was."""
+    """Bring every image to ``height`` x ``width``, whatever its shape was."""
 
     kind: Literal["exact"]
     height: int = Field(gt=0)
     width: int = Field(gt=0)
 
     def target(self, height: int, width: int) -> tuple[int, int]:
-        """The (height, width) that a picture of this size gets."""
+        """The (height, width) that an image of this size gets."""
         return self.height, self.width
 
 
@@ -78,7 +78,7 @@ def _scaled(height: int, width: int, factor: float, only_shrink: bool) -> tuple[
 
 
 def enough_for(resize: Resize, size: Size) -> Size:
-    """The size from which a picture of ``size`` may be brought to its target without a loss that shows.
+    """The size from which an image of ``size`` may be brought to its target without a loss that shows.
 
     Twice the target, as Pillow's ``thumbnail`` has it, and never less than the perceptual hash wants.
     """
@@ -97,29 +97,29 @@ def resized(pixels: Pixels, target: Size) -> Pixels:
 
 
 class Cut(Settings):
-    """Base of the ways to cut patches from a picture."""
+    """Base of the ways to cut patches from an image."""
 
     @property
     @abstractmethod
     def size(self) -> tuple[int | None, int | None]:
-        """(height, width) of each patch; None where it is the picture's own."""
+        """(height, width) of each patch; None where it is the image's own."""
 
     @abstractmethod
     def boxes(self, height: int, width: int, rng: np.random.Generator) -> list[Box]:
-        """Where the patches of a picture of this size are.
+        """Where the patches of an image of this size are.
 
         Raises:
-            PictureRejected: ``too-small`` for a single patch.
+            ImageRejected: ``too-small`` for a single patch.
         """
 
     def _check(self, height: int, width: int) -> None:
         least = self.size
         if height < (least[0] or 1) or width < (least[1] or 1):
-            raise PictureRejected("too-small", f"{width}x{height} after resizing, a patch needs {least[1]}x{least[0]}")
+            raise ImageRejected("too-small", f"{width}x{height} after resizing, a patch needs {least[1]}x{least[0]}")
 
 
-class WholePicture(Cut):
-    """One patch: the picture as it is."""
+class WholeImage(Cut):
+    """One patch: the image as it is."""
 
     kind: Literal["whole"] = "whole"
 
@@ -132,7 +132,7 @@ class WholePicture(Cut):
 
 
 class RandomCrops(Cut):
-    """``count`` square patches anywhere in the picture. The same picture and seed give the same patches."""
+    """``count`` square patches anywhere in the image. The same image and seed give the same patches."""
 
     kind: Literal["random"]
     side: int = Field(gt=0)
@@ -175,7 +175,7 @@ class GridCrops(Cut):
         return [margin + step * stride for step in range(steps + 1)]
 
 
-Cutting = Annotated[WholePicture | RandomCrops | GridCrops, Field(discriminator="kind")]
+Cutting = Annotated[WholeImage | RandomCrops | GridCrops, Field(discriminator="kind")]
 
 
 class Filters(Settings):
@@ -198,27 +198,27 @@ class Filters(Settings):
         return None
 
 
-def cut_alike(pictures: list[Pixels], cut: Cutting, filters: Filters, rng: np.random.Generator) -> list[list[Pixels]]:
-    """The patches of a sample: for each place one patch from every picture, in the order of ``pictures``.
+def cut_alike(images: list[Pixels], cut: Cutting, filters: Filters, rng: np.random.Generator) -> list[list[Pixels]]:
+    """The patches of a sample: for each place one patch from every image, in the order of ``images``.
 
-    The filters judge the last picture of a sample: in a pair that is the target, the one to be learned.
+    The filters judge the last image of a sample: in a pair that is the target, the one to be learned.
 
     Raises:
-        PictureRejected: ``too-small``; ``sizes-differ`` when the pictures are not alike; ``flat`` or ``blurred`` when
+        ImageRejected: ``too-small``; ``sizes-differ`` when the images are not alike; ``flat`` or ``blurred`` when
             the filters leave no patch.
     """
-    sizes = {picture.shape[:2] for picture in pictures}
+    sizes = {image.shape[:2] for image in images}
     if len(sizes) > 1:
-        raise PictureRejected("sizes-differ", f"the pictures of a sample are {sorted(sizes)} (height, width)")
-    height, width = pictures[0].shape[:2]
+        raise ImageRejected("sizes-differ", f"the images of a sample are {sorted(sizes)} (height, width)")
+    height, width = images[0].shape[:2]
     patches, objections = [], []
     for top, left, tall, wide in cut.boxes(height, width, rng):
-        alike = [picture[top : top + tall, left : left + wide] for picture in pictures]
+        alike = [image[top : top + tall, left : left + wide] for image in images]
         objection = filters.objection(alike[-1])
         if objection is None:
             patches.append(alike)
         else:
             objections.append(objection)
     if not patches:
-        raise PictureRejected(objections[0], f"none of its {len(objections)} patches passed the filters")
+        raise ImageRejected(objections[0], f"none of its {len(objections)} patches passed the filters")
     return patches

@@ -1,7 +1,7 @@
 """Which samples are copies of others, decided from hashes alone, the same way on every machine and in every run.
 
 What an earlier version has published always stays. Of equal samples the one with the smallest name stays; of near
-copies the largest picture, and of equally large ones the one with the smallest name.
+copies the largest image, and of equally large ones the one with the smallest name.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from gan_lib.preprocessing.duplicates.phash import WINDOWS
 
-COLUMNS = ["item", "name", "content", "looks", "height", "width"]
+COLUMNS = ["item", "name", "content", "phash", "height", "width"]
 
 Hashes = NDArray[np.uint64]
 
@@ -24,16 +24,16 @@ Hashes = NDArray[np.uint64]
 _MOST_BITS = 8
 
 # Locality-sensitive hashing (Indyk & Motwani 1998) by 24 samples of 22 of the bits. With 22 bits a bucket holds few
-# strangers until the corpus has millions of pictures, so the cost grows with the corpus and not with its square. With
+# strangers until the corpus has millions of images, so the cost grows with the corpus and not with its square. With
 # 24 samples two hashes that differ in 4 bits are met with 99 %, in 6 with 82 %, in 8 with 48 %;
 # a copy has several chances, one for each window that shows it.
 _BANDS, _BAND_BITS = 24, 22
 
-# Entries of a bucket that are compared with one picture. More would only find further copies of the same.
+# Entries of a bucket that are compared with one image. More would only find further copies of the same.
 _BUCKET = 32
 
 
-def find_copies(new: pa.Table, known: pa.Table, near: bool) -> dict[int, str]:
+def find_duplicates(new: pa.Table, known: pa.Table, near: bool) -> dict[int, str]:
     """The samples of ``new`` that are copies of one that stays.
 
     Args:
@@ -44,15 +44,15 @@ def find_copies(new: pa.Table, known: pa.Table, near: bool) -> dict[int, str]:
     Returns:
         item in ``new`` -> name of the sample that stays in its place.
     """
-    copies = exact_copies(new, known)
+    copies = exact_duplicates(new, known)
     if near:
         dropped = pa.array(list(copies), pa.int64())
-        copies |= near_copies(new.filter(pc.invert(pc.is_in(new["item"], dropped))), known)
+        copies |= near_duplicates(new.filter(pc.invert(pc.is_in(new["item"], dropped))), known)
     return copies
 
 
-def exact_copies(new: pa.Table, known: pa.Table) -> dict[int, str]:
-    """As :func:`find_copies`, by equal content."""
+def exact_duplicates(new: pa.Table, known: pa.Table) -> dict[int, str]:
+    """As :func:`find_duplicates`, by equal content."""
     both = _together(new, known).sort_by([("content", "ascending"), ("rank", "ascending"), ("name", "ascending")])
     content = np.frombuffer(b"".join(both["content"].to_pylist()), "V16")
     starts = np.append(True, content[1:] != content[:-1])[: len(both)]
@@ -62,65 +62,65 @@ def exact_copies(new: pa.Table, known: pa.Table) -> dict[int, str]:
     return dict(zip(both["item"].filter(copies).to_pylist(), kept.to_pylist(), strict=True))
 
 
-def near_copies(new: pa.Table, known: pa.Table) -> dict[int, str]:
-    """As :func:`find_copies`, by looks. A sample is dropped only for one that stays and that it resembles itself."""
+def near_duplicates(new: pa.Table, known: pa.Table) -> dict[int, str]:
+    """As :func:`find_duplicates`, by phash. A sample is dropped only for one that stays and that it resembles itself."""
     both = _together(new, known)
-    both = both.filter(pc.is_valid(both["looks"]))
+    both = both.filter(pc.is_valid(both["phash"]))
     area = pc.multiply(pc.cast(both["height"], pa.int64()), pc.cast(both["width"], pa.int64()))
     both = both.append_column("area", area)
     both = both.sort_by([("rank", "ascending"), ("area", "descending"), ("name", "ascending")])
-    looks = np.frombuffer(b"".join(both["looks"].to_pylist()), "<u8").reshape(-1, len(WINDOWS))
+    phash = np.frombuffer(b"".join(both["phash"].to_pylist()), "<u8").reshape(-1, len(WINDOWS))
     resembled: dict[int, list[int]] = {}
-    for first, second in similar_pairs(looks).tolist():
+    for first, second in similar_pairs(phash).tolist():
         resembled.setdefault(second, []).append(first)
     new_from = pc.sum(pc.equal(both["rank"], 0)).as_py() or 0
-    stand_in: dict[int, int] = {}
+    representative: dict[int, int] = {}
     for place in sorted(resembled):  # the better of two comes first, so its own fate is decided already
-        better = [other for other in resembled[place] if other not in stand_in]
+        better = [other for other in resembled[place] if other not in representative]
         if better and place >= new_from:
-            stand_in[place] = min(better)
+            representative[place] = min(better)
     items, names = both["item"].to_pylist(), both["name"].to_pylist()
-    return {items[place]: names[other] for place, other in stand_in.items()}
+    return {items[place]: names[other] for place, other in representative.items()}
 
 
-def similar_pairs(looks: Hashes) -> NDArray[np.int64]:
-    """Pairs (i, j), i < j, of which one's whole picture looks like a window of the other's.
+def similar_pairs(phash: Hashes) -> NDArray[np.int64]:
+    """Pairs (i, j), i < j, of which one's whole image phash like a window of the other's.
 
     Args:
-        looks: (pictures, windows) hashes; the first window is the whole picture.
+        phash: (images, windows) hashes; the first window is the whole image.
 
     Returns:
         (pairs, 2), sorted, each pair once.
     """
     found = [np.empty((0, 2), np.int64)]
     for mask in _masks():
-        for one, other, window in _bucket_mates(looks, mask):
-            close = _differing_bits(looks[one, 0] ^ looks[other, window]) <= _MOST_BITS
+        for one, other, window in _bucket_mates(phash, mask):
+            close = _differing_bits(phash[one, 0] ^ phash[other, window]) <= _MOST_BITS
             pairs = np.stack([one[close], other[close]], axis=1)
             found.append(np.unique(np.sort(pairs[pairs[:, 0] != pairs[:, 1]], axis=1), axis=0))
     return np.unique(np.concatenate(found), axis=0)
 
 
 def _masks() -> list[np.uint64]:
-    """Which bits each band looks at: the same in every run."""
+    """Which bits each band phash at: the same in every run."""
     rng = np.random.default_rng(0)
     places = (rng.permutation(64)[:_BAND_BITS] for _ in range(_BANDS))
     return [np.uint64(sum(1 << int(place) for place in chosen)) for chosen in places]
 
 
-def _bucket_mates(looks: Hashes, mask: np.uint64) -> Iterator[tuple[NDArray[np.int64], ...]]:
-    """(pictures, other pictures, windows of these) that agree in the bits of ``mask``; at most 32 for each picture."""
-    windows = looks.shape[1]
-    masked = (looks & mask).ravel()
-    order = np.argsort(masked, kind="stable")  # stable: the first entries of a bucket are its best pictures
+def _bucket_mates(phash: Hashes, mask: np.uint64) -> Iterator[tuple[NDArray[np.int64], ...]]:
+    """(images, other images, windows of these) that agree in the bits of ``mask``; at most 32 for each image."""
+    windows = phash.shape[1]
+    masked = (phash & mask).ravel()
+    order = np.argsort(masked, kind="stable")  # stable: the first entries of a bucket are its best images
     ordered = masked[order]
-    whole = looks[:, 0] & mask
+    whole = phash[:, 0] & mask
     start = np.searchsorted(ordered, whole, "left")
     end = np.minimum(np.searchsorted(ordered, whole, "right"), start + _BUCKET)
     for step in range(int((end - start).max(initial=0))):
-        pictures = np.flatnonzero(start + step < end)
-        entries = order[start[pictures] + step]
-        yield pictures, entries // windows, entries % windows
+        images = np.flatnonzero(start + step < end)
+        entries = order[start[images] + step]
+        yield images, entries // windows, entries % windows
 
 
 def _differing_bits(difference: Hashes) -> NDArray[np.int64]:

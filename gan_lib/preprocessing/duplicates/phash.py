@@ -1,8 +1,8 @@
-"""Perceptual hashes: near copies of a picture get nearly the same bits, other pictures get others.
+"""Perceptual hashes: near copies of an image get nearly the same bits, other images get others.
 
-A recompressed or resized copy keeps the hash of the whole picture to within a few of its 64 bits; a cropped copy does
-not. So a picture is hashed as a whole and through ten windows, as slightly cropped copies of it would show it. A copy's
-whole then looks like one of the original's windows (``benchmarks/preprocess.py --copies`` measures it).
+A recompressed or resized copy keeps the hash of the whole image to within a few of its 64 bits; a cropped copy does
+not. So an image is hashed as a whole and through ten windows, as slightly cropped copies of it would show it. A copy's
+whole then phash like one of the original's windows (``benchmarks/preprocess.py --copies`` measures it).
 Not for deciding which samples stay: that is `duplicates`.
 """
 
@@ -16,13 +16,13 @@ from gan_lib.core.images import Pixels
 
 _THUMB, _SIDE, _FREQUENCIES = 128, 32, 8
 LEAST_SIDE = 2 * _THUMB
-"""A picture that was decoded at a smaller size has the same hash, to within a bit or two, from this side on."""
+"""An image that was decoded at a smaller size has the same hash, to within a bit or two, from this side on."""
 
 # (top, bottom, left, right) margins in 128ths of a side: the whole, 1.6 % off all around, and 6.3 % off in nine ways.
 _STEPS = (0, 4, 8)
 WINDOWS = [(0, 0, 0, 0), (1, 1, 1, 1), *((y, 8 - y, x, 8 - x) for y in _STEPS for x in _STEPS)]
 
-# Below this deviation of the luma (levels) a picture is a plain area, whose hash would be noise.
+# Below this deviation of the luma (levels) an image is a plain area, whose hash would be noise.
 _LEAST_CONTRAST = 4.0
 
 

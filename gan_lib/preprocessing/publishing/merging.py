@@ -1,7 +1,7 @@
 """Puts staged patches into the dataset's files, in the order of their keys: the second half of the shuffle.
 
 A file of a split holds an equal range of keys, so all of a split's files have about the same size. What is in them
-depends on the pictures, the configuration and the seed; not on tasks, attempts, machines or the order of a listing.
+depends on the images, the configuration and the seed; not on tasks, attempts, machines or the order of a listing.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from gan_lib.cluster.parallelize import spread
+from gan_lib.cluster.parallelize import parallelize
 from gan_lib.core import storage
 from gan_lib.dataset.manifest import DataFile
 from gan_lib.preprocessing.publishing.fragments import ITEM, KEY, SPLITS, fragment_schema, read_bins
-from gan_lib.preprocessing.task import Workshop
+from gan_lib.preprocessing.task import TaskContext
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -54,7 +54,7 @@ def plan_files(split: str, content_bytes: int, file_bytes: int, bin_bits: int, v
 
 def merge(
     spark: SparkSession,
-    workshop: Workshop,
+    context: TaskContext,
     fragments: Sequence[str],
     outputs: Sequence[Output],
     dropped: pa.Array,
@@ -64,13 +64,13 @@ def merge(
 
     Args:
         spark: the session.
-        workshop: of the run.
+        context: of the run.
         fragments: the staged patches.
         outputs: the files to write.
         dropped: items whose patches are left out, sorted int64.
         folder: where the version is being put together.
     """
-    dropped_url = storage.join(workshop.folder, _DROPPED)
+    dropped_url = storage.join(context.folder, _DROPPED)
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table({"item": dropped}), sink)
     storage.write_atomic(dropped_url, sink.getvalue())
@@ -78,24 +78,24 @@ def merge(
     def write(output: Output) -> Iterator[pa.RecordBatch]:
         url = storage.join(folder, output.path)
         if not storage.exists(url):
-            _write_output(workshop, fragments, output, dropped_url, url)
+            _write_output(context, fragments, output, dropped_url, url)
         yield _describe(output, url)
 
-    rows = spread(spark, outputs, write, "path string, bytes bigint, row_groups array<bigint>").collect()
+    rows = parallelize(spark, outputs, write, "path string, bytes bigint, row_groups array<bigint>").collect()
     files = [DataFile(row.path, sum(row.row_groups), row.bytes, tuple(row.row_groups)) for row in rows]
     return sorted((file for file in files if file.rows), key=lambda file: file.path)
 
 
-def _write_output(workshop: Workshop, fragments: Sequence[str], output: Output, dropped_url: str, url: str) -> None:
+def _write_output(context: TaskContext, fragments: Sequence[str], output: Output, dropped_url: str, url: str) -> None:
     dropped = pq.read_table(io.BytesIO(storage.read_bytes(dropped_url)))["item"]
     split = SPLITS.index(output.split)
-    pieces = [fragment_schema(workshop.schema).empty_table()]
+    pieces = [fragment_schema(context.schema).empty_table()]
     for fragment in fragments:
-        pieces.append(read_bins(fragment, split, output.first_bin, output.end_bin, workshop.bin_bits))
+        pieces.append(read_bins(fragment, split, output.first_bin, output.end_bin, context.bin_bits))
     rows = pa.concat_tables(pieces)
     order = pc.sort_indices(rows.select([KEY, ITEM]), [(KEY, "ascending"), (ITEM, "ascending")]).to_numpy()
     kept = order[~pc.is_in(rows[ITEM], dropped).to_numpy()[order]]
-    _write_parquet(rows.drop_columns([KEY, ITEM]), kept, workshop.settings.layout.row_group_rows, url)
+    _write_parquet(rows.drop_columns([KEY, ITEM]), kept, context.settings.layout.row_group_rows, url)
 
 
 def _write_parquet(rows: pa.Table, order: NDArray[np.uint64], row_group_rows: int, url: str) -> None:

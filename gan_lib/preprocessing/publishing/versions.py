@@ -20,7 +20,7 @@ from gan_lib.core import storage
 from gan_lib.core.errors import UserError
 from gan_lib.dataset.manifest import DataFile, Manifest, write_common_metadata
 from gan_lib.dataset.schema import Schema
-from gan_lib.preprocessing import sample_status as accounts
+from gan_lib.preprocessing import sample_status
 from gan_lib.preprocessing.sample_status import DUPLICATE, REJECTED
 
 REJECTS = "rejects.csv"
@@ -42,13 +42,13 @@ def _with(table: pa.Table, name: str, column: pa.ChunkedArray) -> pa.Table:
     return table.set_column(table.schema.get_field_index(name), table.schema.field(name), column)
 
 
-def write_accounts(version_folder: str, version: int, tables: Iterable[pa.Table]) -> None:
-    """Put the accounts of one run into the version's folder, as one file."""
+def write_statuses(version_folder: str, version: int, tables: Iterable[pa.Table]) -> None:
+    """Put the statuses of one run into the version's folder, as one file."""
     sink = io.BytesIO()
-    with pq.ParquetWriter(sink, accounts.ARROW_SCHEMA, compression="zstd") as writer:
+    with pq.ParquetWriter(sink, sample_status.ARROW_SCHEMA, compression="zstd") as writer:
         for table in tables:
             writer.write_table(table.replace_schema_metadata(None))
-    storage.write_atomic(storage.join(version_folder, accounts.FOLDER, f"{version:06d}.parquet"), sink.getvalue())
+    storage.write_atomic(storage.join(version_folder, sample_status.FOLDER, f"{version:06d}.parquet"), sink.getvalue())
 
 
 def write_rejects(version_folder: str, tables: Iterable[pa.Table]) -> None:

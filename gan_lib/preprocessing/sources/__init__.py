@@ -1,7 +1,7 @@
-"""Where pictures come from. Each source turns what is there into a DataFrame of :data:`gan_lib.preprocessing.samples.COLUMNS`.
+"""Where images come from. Each source turns what is there into a DataFrame of :data:`gan_lib.preprocessing.samples.COLUMNS`.
 
 A source is a settings class with a method ``listing``; a new kind of corpus is one more module here and one more name
-in :data:`Source`. No source decodes a picture.
+in :data:`Source`. No source decodes an image.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Folders of pictures: plain, with classes as names of folders, with captions beside the pictures, two domains."""
+"""Folders of images: plain, with classes as names of folders, with captions beside the images, two domains."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import pyarrow as pa
 from pydantic import Field
 
-from gan_lib.cluster.parallelize import spread
+from gan_lib.cluster.parallelize import parallelize
 from gan_lib.core import storage
 from gan_lib.core.config import Settings
 from gan_lib.preprocessing.samples import COLUMNS, Item, Part, in_batches
@@ -72,14 +72,14 @@ class ClassFolders(Settings):
 
 
 class CaptionedFolder(Settings):
-    """Pictures with a text file of the same name beside each; its content becomes the field ``caption``."""
+    """Images with a text file of the same name beside each; its content becomes the field ``caption``."""
 
     kind: Literal["captioned_folder"]
     path: str
     """folder or URL"""
 
     def listing(self, context: Context) -> Listing:
-        """The pictures below ``path``; one without a text is a reject, and so is a text without a picture.
+        """The images below ``path``; one without a text is a reject, and so is a text without an image.
 
         Raises:
             SourceError: there is no such folder.
@@ -125,7 +125,7 @@ def list_folder(context: Context, url: str, items_of: ItemsOf) -> DataFrame:
         SourceError: there is no such folder.
     """
     root = require_folder(url)
-    return spread(context.spark, shares(root), partial(_list_share, root, items_of), COLUMNS)
+    return parallelize(context.spark, shares(root), partial(_list_share, root, items_of), COLUMNS)
 
 
 def _list_share(root: str, items_of: ItemsOf, share: list[Branch]) -> Iterator[pa.RecordBatch]:
@@ -176,7 +176,7 @@ def _captioned_items(root: str, entries: Iterable[Entry]) -> Iterator[Item]:
         except (OSError, UnicodeDecodeError) as error:
             yield item.with_problem(f"no-caption: {text.name} cannot be read: {error}")
     for text in texts.values():
-        yield text.with_problem("no-picture: the caption has no picture beside it")
+        yield text.with_problem("no-image: the caption has no image beside it")
 
 
 def _stem(name: str) -> str:

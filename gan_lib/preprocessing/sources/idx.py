@@ -1,4 +1,4 @@
-"""The idx files of MNIST and Fashion-MNIST: all pictures in one file, all labels in another, compressed or not."""
+"""The idx files of MNIST and Fashion-MNIST: all images in one file, all labels in another, compressed or not."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import IO, Any, Literal, cast
 
 import pyarrow as pa
 
-from gan_lib.cluster.parallelize import spread
+from gan_lib.cluster.parallelize import parallelize
 from gan_lib.core import storage
 from gan_lib.core.config import Settings
 from gan_lib.preprocessing.samples import COLUMNS, Item, in_batches
@@ -20,32 +20,32 @@ from gan_lib.preprocessing.sources.listing import Context, Listing, SourceError
 from gan_lib.preprocessing.sources.spool import spooled
 
 # http://yann.lecun.com/exdb/mnist: two zeros, the type (8: unsigned byte), the number of dimensions
-_PICTURES_MAGIC, _LABELS_MAGIC = 0x00000803, 0x00000801
+_IMAGES_MAGIC, _LABELS_MAGIC = 0x00000803, 0x00000801
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
 class IdxSource(Settings):
-    """Grey pictures of one size with their labels; the field ``label`` is an int64."""
+    """Grey images of one size with their labels; the field ``label`` is an int64."""
 
     kind: Literal["idx"]
-    pictures: str
+    images: str
     """file or URL, such as ``train-images-idx3-ubyte.gz``"""
     labels: str
     """file or URL, such as ``train-labels-idx1-ubyte.gz``"""
 
     def listing(self, context: Context) -> Listing:
-        """The pictures, copied once to the staging folder as PGM files.
+        """The images, copied once to the staging folder as PGM files.
 
         Raises:
             SourceError: a file is not there, is no idx file, or the two do not belong together.
         """
-        pictures, labels = storage.absolute(self.pictures), storage.absolute(self.labels)
-        count, height, width = _dimensions(pictures, _PICTURES_MAGIC, 3)
+        images, labels = storage.absolute(self.images), storage.absolute(self.labels)
+        count, height, width = _dimensions(images, _IMAGES_MAGIC, 3)
         (label_count,) = _dimensions(labels, _LABELS_MAGIC, 1)
         if count != label_count:
-            raise SourceError(f"{self.pictures} holds {count} pictures, {self.labels} {label_count} labels.")
+            raise SourceError(f"{self.images} holds {count} images, {self.labels} {label_count} labels.")
         read = partial(_read, height=height, width=width, spool=context.spool)
-        frame = spread(context.spark, [(pictures, labels, count)], read, COLUMNS)
+        frame = parallelize(context.spark, [(images, labels, count)], read, COLUMNS)
         return Listing(frame, fields={"label": "int64"})
 
 
@@ -74,24 +74,24 @@ def _read(files: tuple[str, str, int], height: int, width: int, spool: str) -> I
     return in_batches(_items(*files, height, width, spool))
 
 
-def _items(pictures: str, labels: str, count: int, height: int, width: int, spool: str) -> Iterator[Item]:
+def _items(images: str, labels: str, count: int, height: int, width: int, spool: str) -> Iterator[Item]:
     found = 0
-    for item in spooled(spool, _samples(pictures, labels, height, width)):
+    for item in spooled(spool, _samples(images, labels, height, width)):
         found += 1
         yield item
     for number in range(found, count):
-        yield Item(f"{number:08d}", (), problem="corrupt: the file ends before this picture")
+        yield Item(f"{number:08d}", (), problem="corrupt: the file ends before this image")
 
 
-def _samples(pictures: str, labels: str, height: int, width: int) -> Iterator[tuple[str, bytes, Mapping[str, Any]]]:
+def _samples(images: str, labels: str, height: int, width: int) -> Iterator[tuple[str, bytes, Mapping[str, Any]]]:
     """(name, content, fields) for as long as both files last."""
     header = b"P5 %d %d 255\n" % (width, height)  # with it the bytes are a PGM file
-    with _open(pictures) as picture_file, _open(labels) as label_file:
+    with _open(images) as image_file, _open(labels) as label_file:
         try:
-            picture_file.read(16)
+            image_file.read(16)
             label_file.read(8)
             for number in itertools.count():
-                pixels, label = picture_file.read(height * width), label_file.read(1)
+                pixels, label = image_file.read(height * width), label_file.read(1)
                 if len(pixels) < height * width or not label:
                     return
                 yield f"{number:08d}", header + pixels, {"label": label[0]}

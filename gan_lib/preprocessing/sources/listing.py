@@ -41,8 +41,8 @@ class Listing:
     """A corpus, listed."""
 
     frame: DataFrame
-    pictures: tuple[str, ...] = ("picture",)
-    """names of the dataset's picture fields, in the order of each sample's parts"""
+    images: tuple[str, ...] = ("image",)
+    """names of the dataset's image fields, in the order of each sample's parts"""
     fields: Mapping[str, str] = field(default_factory=dict)
     """name -> numpy dtype of the values that go with them"""
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -74,7 +74,7 @@ def require_folder(url: str) -> str:
     """
     if not storage.is_folder(url):
         what = "is a file, not a folder" if storage.exists(url) else "is not there"
-        raise SourceError(f"The folder of pictures {url} {what}.")
+        raise SourceError(f"The folder of images {url} {what}.")
     return storage.absolute(url)
 
 

@@ -1,4 +1,4 @@
-"""A CSV or Parquet file that lists pictures, with what goes with each."""
+"""A CSV or Parquet file that lists images, with what goes with each."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 from pydantic import Field
 
-from gan_lib.cluster.parallelize import spread
+from gan_lib.cluster.parallelize import parallelize
 from gan_lib.core import storage
 from gan_lib.core.config import Settings
 from gan_lib.preprocessing.samples import COLUMNS, UNKNOWN, Item, Part, in_batches
@@ -24,15 +24,15 @@ _TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no
 
 
 class ManifestSource(Settings):
-    """A line for each picture: where it is, and any values that go with it (labels, captions)."""
+    """A line for each image: where it is, and any values that go with it (labels, captions)."""
 
     kind: Literal["manifest"]
     path: str
     """the file or its URL, named ``*.csv`` or ``*.parquet``"""
-    picture: str = "path"
-    """column with the paths of the pictures; relative ones are below the manifest's own folder"""
+    image: str = "path"
+    """column with the paths of the images; relative ones are below the manifest's own folder"""
     fields: dict[str, str] = Field(default_factory=dict)
-    """columns to keep beside the picture -> numpy dtype, or "str" """
+    """columns to keep beside the image -> numpy dtype, or "str" """
 
     def listing(self, context: Context) -> Listing:
         """The lines.
@@ -48,11 +48,11 @@ class ManifestSource(Settings):
         except pa.ArrowException as error:
             raise SourceError(f"{self.path} cannot be read as a manifest: {error}.") from None
         columns = first.schema.names if first is not None else []
-        missing = [column for column in (self.picture, *self.fields) if column not in columns]
+        missing = [column for column in (self.image, *self.fields) if column not in columns]
         if missing:
             raise SourceError(f"{self.path} has no column {missing[0]}; it has {', '.join(columns) or 'none'}.")
-        read = partial(_read, picture=self.picture, fields=self.fields)
-        return Listing(spread(context.spark, [url], read, COLUMNS), fields=self.fields)
+        read = partial(_read, image=self.image, fields=self.fields)
+        return Listing(parallelize(context.spark, [url], read, COLUMNS), fields=self.fields)
 
 
 def _tables(url: str, broken: list[pa.csv.InvalidRow]) -> Iterator[pa.RecordBatch]:
@@ -77,11 +77,11 @@ def _tables(url: str, broken: list[pa.csv.InvalidRow]) -> Iterator[pa.RecordBatc
             )
 
 
-def _read(url: str, picture: str, fields: Mapping[str, str]) -> Iterator[pa.RecordBatch]:
+def _read(url: str, image: str, fields: Mapping[str, str]) -> Iterator[pa.RecordBatch]:
     folder, _, name = url.rpartition("/")
     broken: list[pa.csv.InvalidRow] = []
-    rows = (row for batch in _tables(url, broken) for row in batch.select([picture, *fields]).to_pylist())
-    items = (_item(folder, row, picture, fields) for row in rows)
+    rows = (row for batch in _tables(url, broken) for row in batch.select([image, *fields]).to_pylist())
+    items = (_item(folder, row, image, fields) for row in rows)
     rejects = (_broken_line(name, row) for row in broken)  # these are all found once the items are through
     return in_batches(chain(items, rejects))
 
@@ -91,8 +91,8 @@ def _broken_line(manifest: str, row: pa.csv.InvalidRow) -> Item:
     return Item(f"{manifest}, line {row.number}", (), problem=problem)
 
 
-def _item(folder: str, row: Mapping[str, Any], picture: str, fields: Mapping[str, str]) -> Item:
-    name = str(row[picture])
+def _item(folder: str, row: Mapping[str, Any], image: str, fields: Mapping[str, str]) -> Item:
+    name = str(row[image])
     url = name if "://" in name or name.startswith("/") else storage.join(folder, name)
     item = Item(name, (_part(url),))
     try:

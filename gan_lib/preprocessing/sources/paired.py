@@ -1,4 +1,4 @@
-"""Two folders whose pictures belong together by their names, as pix2pix learns from."""
+"""Two folders whose images belong together by their names, as pix2pix learns from."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class PairedFolders(Settings):
     """folder or URL of what is to be made of it; field ``target``"""
 
     def listing(self, context: Context) -> Listing:
-        """The pairs; a picture without its partner is a reject.
+        """The pairs; an image without its partner is a reject.
 
         Raises:
             SourceError: one of the folders is not there.
         """
         inputs = list_folder(context, self.input, plain_items)
         targets = list_folder(context, self.target, plain_items)
-        return Listing(_paired(inputs, targets), pictures=("input", "target"))
+        return Listing(_paired(inputs, targets), images=("input", "target"))
 
 
 def _paired(inputs: DataFrame, targets: DataFrame) -> DataFrame:

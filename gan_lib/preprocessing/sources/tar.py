@@ -15,7 +15,7 @@ from typing import Any, Literal
 import pyarrow as pa
 from pydantic import Field
 
-from gan_lib.cluster.parallelize import spread
+from gan_lib.cluster.parallelize import parallelize
 from gan_lib.core import storage
 from gan_lib.core.config import Settings
 from gan_lib.preprocessing.samples import COLUMNS, Item, Part, in_batches
@@ -30,10 +30,10 @@ from gan_lib.preprocessing.sources.listing import (
 )
 from gan_lib.preprocessing.sources.spool import spooled
 
-_PICTURES = ("jpg", "jpeg", "png", "webp", "gif", "tif", "tiff", "bmp", "ppm", "avif")
+_IMAGES = ("jpg", "jpeg", "png", "webp", "gif", "tif", "tiff", "bmp", "ppm", "avif")
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-_MEMBER_BYTES = 2**20  # labels, captions and JSON beside a picture are small; more than this is none of them
-_UNPACKED_BYTES = 256 * 2**20  # a compressed picture file of more, most likely a bomb, is not taken into memory
+_MEMBER_BYTES = 2**20  # labels, captions and JSON beside an image are small; more than this is none of them
+_UNPACKED_BYTES = 256 * 2**20  # a compressed image file of more, most likely a bomb, is not taken into memory
 
 Sample = list[tuple[str, tarfile.TarInfo]]
 """(extension, member) of the files of one sample"""
@@ -46,11 +46,11 @@ class TarSource(Settings):
     path: str
     """folder or URL"""
     fields: dict[str, str] = Field(default_factory=dict)
-    """values to keep beside the picture -> numpy dtype, or "str": ``label`` is read from ``.cls``, ``caption`` from
+    """values to keep beside the image -> numpy dtype, or "str": ``label`` is read from ``.cls``, ``caption`` from
     ``.txt``, any other name is a key of ``.json``"""
 
     def listing(self, context: Context) -> Listing:
-        """The samples, each the byte range of its picture.
+        """The samples, each the byte range of its image.
 
         Raises:
             SourceError: there is no such folder, or no tar file in it.
@@ -61,7 +61,7 @@ class TarSource(Settings):
         if not shards:
             raise SourceError(f"{self.path} holds no .tar files.")
         read = partial(_read_shard, root=root, spool=context.spool, fields=self.fields)
-        return Listing(spread(context.spark, shards, read, COLUMNS), fields=self.fields)
+        return Listing(parallelize(context.spark, shards, read, COLUMNS), fields=self.fields)
 
 
 def _read_shard(shard: Entry, root: str, spool: str, fields: Mapping[str, str]) -> Iterator[pa.RecordBatch]:
@@ -80,7 +80,7 @@ def _items(shard: Entry, prefix: str, spool: str, fields: Mapping[str, str]) -> 
             for key, sample in _samples(tar):
                 item = _item(tar, sample, f"{prefix}/{key}", shard, fields)
                 if compressed and item.problem is None:
-                    with tar.extractfile(_picture(sample)) as member:  # type: ignore[union-attr,arg-type]
+                    with tar.extractfile(_image(sample)) as member:  # type: ignore[union-attr,arg-type]
                         yield from spooled(spool, [(item.name, member.read(), item.values)])
                 else:
                     yield item
@@ -110,21 +110,21 @@ def _split(name: str) -> tuple[str, str]:
     return folder + slash + stem, extension.lower()
 
 
-def _picture(sample: Sample) -> tarfile.TarInfo | None:
-    return next((member for extension, member in sample if extension.rpartition(".")[2] in _PICTURES), None)
+def _image(sample: Sample) -> tarfile.TarInfo | None:
+    return next((member for extension, member in sample if extension.rpartition(".")[2] in _IMAGES), None)
 
 
 def _item(tar: tarfile.TarFile, sample: Sample, name: str, shard: Entry, fields: Mapping[str, str]) -> Item:
-    picture = _picture(sample)
-    if picture is None:
-        return Item(name, (), stamp=shard.stamp, problem="no-picture: the sample holds no picture file")
-    if not picture.isreg() or picture.issparse():  # what it stands for lies elsewhere, or not in one piece
+    image = _image(sample)
+    if image is None:
+        return Item(name, (), stamp=shard.stamp, problem="no-image: the sample holds no image file")
+    if not image.isreg() or image.issparse():  # what it stands for lies elsewhere, or not in one piece
         return Item(name, (), stamp=shard.stamp, problem="unsupported: a link, a device or a sparse file in a tar file")
-    if shard.path.endswith(_COMPRESSED) and picture.size > _UNPACKED_BYTES:
-        problem = f"too-many-bytes: {picture.size}, of a compressed tar file {_UNPACKED_BYTES} are unpacked at most"
+    if shard.path.endswith(_COMPRESSED) and image.size > _UNPACKED_BYTES:
+        problem = f"too-many-bytes: {image.size}, of a compressed tar file {_UNPACKED_BYTES} are unpacked at most"
         return Item(name, (), stamp=shard.stamp, problem=problem)
-    # A shard that was repacked has another stamp, but an untouched picture in it has not: its own time is taken.
-    item = Item(name, (Part(shard.path, picture.offset_data, picture.size),), stamp=str(picture.mtime))
+    # A shard that was repacked has another stamp, but an untouched image in it has not: its own time is taken.
+    item = Item(name, (Part(shard.path, image.offset_data, image.size),), stamp=str(image.mtime))
     try:
         return item.with_fields(_values(tar, dict(sample), fields))
     except (ValueError, KeyError, tarfile.TarError) as error:

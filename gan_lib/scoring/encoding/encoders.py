@@ -1,4 +1,4 @@
-"""A full canvas as an encoded picture: in memory, or from the local disk straight into a file.
+"""A full canvas as an encoded image: in memory, or from the local disk straight into a file.
 
 PNG is written by libvips, which also streams what lies on the disk, a few lines of it at a time; JPEG and WebP of what
 is in memory by :mod:`gan_lib.core.images`.
@@ -20,7 +20,7 @@ import numpy as np
 import pyvips
 
 from gan_lib.core import storage
-from gan_lib.core.images import PictureRejected, Pixels, encode_jpeg, encode_webp
+from gan_lib.core.images import ImageRejected, Pixels, encode_jpeg, encode_webp
 from gan_lib.scoring.encoding import provenance as stamps
 from gan_lib.scoring.settings import OutputSettings
 from gan_lib.scoring.tiling.canvas import BlendingCanvas, Canvas, DiskCanvas, MemoryCanvas
@@ -40,16 +40,16 @@ def to_bytes(canvas: Canvas, output: OutputSettings, stamp: Mapping[str, str]) -
     """Encode a canvas with its stamp.
 
     Raises:
-        PictureRejected: the format or a table's column cannot hold a picture so large.
+        ImageRejected: the format or a table's column cannot hold an image so large.
     """
     check_fits(canvas, output)
     if not isinstance(canvas, DiskCanvas):
         return _encode(canvas, output, stamp)
     with tempfile.TemporaryDirectory(prefix="gan_lib-encode-") as folder:
-        path = Path(folder) / f"picture{SUFFIX[output.format]}"
+        path = Path(folder) / f"image{SUFFIX[output.format]}"
         _stream(canvas, str(path), output, stamp)
         if path.stat().st_size > LARGEST_COLUMN_VALUE:
-            raise PictureRejected(
+            raise ImageRejected(
                 "too-many-bytes", f"{path.stat().st_size} bytes are too many for a table's column: write files instead"
             )
         return path.read_bytes()
@@ -62,7 +62,7 @@ def to_file(canvas: Canvas, url: str, output: OutputSettings, stamp: Mapping[str
     among the results.
 
     Raises:
-        PictureRejected: the format cannot hold a picture so large.
+        ImageRejected: the format cannot hold an image so large.
     """
     check_fits(canvas, output)
     local = storage.is_local(url)
@@ -111,11 +111,11 @@ def check_fits(canvas: Canvas, output: OutputSettings) -> None:
     """Refuse what the format's header cannot say.
 
     Raises:
-        PictureRejected: a side is too long.
+        ImageRejected: a side is too long.
     """
     longest = LONGEST_SIDE[output.format]
     if max(canvas.height, canvas.width) > longest:
-        raise PictureRejected(
+        raise ImageRejected(
             "too-large-for-format", f"{canvas.width}x{canvas.height}, {output.format} ends at {longest} pixels a side"
         )
 
@@ -131,7 +131,7 @@ def _encode(canvas: Canvas, output: OutputSettings, stamp: Mapping[str, str]) ->
 
 def _stream(canvas: DiskCanvas, path: str, output: OutputSettings, stamp: Mapping[str, str]) -> None:
     source = _source(_uncompressed_png(canvas))
-    # fail_on: a canvas that cannot be read to its end must not become a picture that is grey from there on.
+    # fail_on: a canvas that cannot be read to its end must not become an image that is grey from there on.
     image = pyvips.Image.pngload_source(source, access="sequential", unlimited=True, fail_on="truncated").copy()
     image.set_type(pyvips.GValue.blob_type, "xmp-data", stamps.packet(stamp))
     if output.format == "png":

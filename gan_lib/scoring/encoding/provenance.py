@@ -1,4 +1,4 @@
-"""Who made this picture: a note inside each written file, as XMP, where any tool that reads metadata finds it.
+"""Who made this image: a note inside each written file, as XMP, where any tool that reads metadata finds it.
 
 The note is also how a later run knows that a file is done already: it names the model's version, the settings and the
 content that it was made from. Encoders are elsewhere; this module only inserts into and reads from finished files.

@@ -1,6 +1,6 @@
-"""What the translated tiles of one picture are put together on: in the CPU's memory, or on the local disk.
+"""What the translated tiles of one image are put together on: in the CPU's memory, or on the local disk.
 
-A canvas takes cores at their places, in any order, and gives the whole picture once. Sizes here are in output pixels.
+A canvas takes cores at their places, in any order, and gives the whole image once. Sizes here are in output pixels.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Pixels = NDArray[np.uint8]
 
 
 class Canvas(Protocol):
-    """Where one picture grows."""
+    """Where one image grows."""
 
     height: int
     width: int
@@ -104,7 +104,7 @@ class BlendingCanvas:
 
     @property
     def pixels(self) -> Pixels:
-        """The blended picture."""
+        """The blended image."""
         return np.rint(self._sums[: self.height, : self.width]).astype(np.uint8)
 
     def close(self) -> None:

@@ -1,10 +1,10 @@
-"""Where a picture is cut so that the translated tiles, put together, are the translated picture.
+"""Where an image is cut so that the translated tiles, put together, are the translated image.
 
-Pure arithmetic on sizes, in input pixels; no picture is touched here.
+Pure arithmetic on sizes, in input pixels; no image is touched here.
 
-A window is what the net sees, its core is what is kept of the result. Cores cover the picture without overlap. A core's
-pixel lies at least a halo away from every side of its window that is not a side of the picture, so the net gives it the
-very value it would have given it in the whole picture. All windows of a picture have one shape: they share batches.
+A window is what the net sees, its core is what is kept of the result. Cores cover the image without overlap. A core's
+pixel lies at least a halo away from every side of its window that is not a side of the image, so the net gives it the
+very value it would have given it in the whole image. All windows of an image have one shape: they share batches.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ Grid = tuple[list[Span], list[Span]]  # the rows and the columns of windows
 
 
 def whole(height: int, width: int) -> Window:
-    """The window that is the picture."""
+    """The window that is the image."""
     return Window(Span(0, height, 0, height), Span(0, width, 0, width))
 
 
 def plan(height: int, width: int, area: int, halo: int, multiple: int) -> list[Window]:
-    """Windows of at most ``area`` pixels that cover a picture, with the least work in total; row by row.
+    """Windows of at most ``area`` pixels that cover an image, with the least work in total; row by row.
 
     ``height`` and ``width`` are multiples of ``multiple``, and so is ``halo``. No window is narrower than four halos
     (most of the work would go into halos), so where ``area`` is too small for that, windows are larger than it.
@@ -85,7 +85,7 @@ def spans(length: int, count: int, halo: int, multiple: int) -> list[Span]:
 def split(window: Window, halo: int, multiple: int, height: int, width: int) -> list[Window]:
     """Halve a window's core along its longer side; each half gets its own, smaller window.
 
-    ``height`` and ``width`` are the picture's, multiples of ``multiple``.
+    ``height`` and ``width`` are the image's, multiples of ``multiple``.
 
     Raises:
         UserError: the core cannot be halved to any use, because the halo is most of the window.

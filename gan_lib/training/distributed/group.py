@@ -38,7 +38,7 @@ class Group:
         for tensor, mean in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
             tensor.copy_(mean.view_as(tensor))
 
-    def spread(self, tensors: Iterable[Tensor]) -> float:
+    def max_divergence(self, tensors: Iterable[Tensor]) -> float:
         """The largest difference between ranks in any float of ``tensors``: 0 while they hold the same weights."""
         if self.size == 1:
             return 0.0
@@ -48,7 +48,7 @@ class Group:
         dist.all_reduce(lowest, op=dist.ReduceOp.MIN)
         return float((highest - lowest).max())
 
-    def rank_0_says(self, value: float, device: torch.device) -> float:
+    def broadcast_from_rank0(self, value: float, device: torch.device) -> float:
         """Rank 0's ``value``, on every rank."""
         if self.size == 1:
             return value

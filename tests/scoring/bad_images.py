@@ -1,4 +1,4 @@
-"""Thirty ways in which a file is no picture that can be scored, made from scratch."""
+"""Thirty ways in which a file is no image that can be scored, made from scratch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 
 
 def photo(height: int = 24, width: int = 32, seed: int = 0) -> np.ndarray:
-    """A small smooth picture, uint8 RGB."""
+    """A small smooth image, uint8 RGB."""
     random = np.random.default_rng(seed)
     small = Image.fromarray(random.integers(0, 256, (4, 4, 3), dtype=np.uint8))
     return np.asarray(small.resize((width, height), Image.Resampling.BICUBIC))
@@ -42,7 +42,7 @@ def bad_contents() -> dict[str, bytes]:
     return {
         "empty.jpg": b"",
         "one-byte.png": b"\x89",
-        "text.jpg": b"this is not a picture\n",
+        "text.jpg": b"this is not an image\n",
         "page.png": b"<!doctype html><title>404</title>",
         "vector.svg": b"<svg xmlns='http://www.w3.org/2000/svg'><rect width='9' height='9'/></svg>",
         "paper.pdf": b"%PDF-1.7\n%%EOF",
