@@ -11,12 +11,12 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tests.corpus.conftest import file_of, fill, image
-from tests.corpus.test_killed_preprocessing import SCRIPT, assert_same_content, settings_for
 
 from gan_lib.dataset.manifest import Manifest, published_versions, version_url
 from gan_lib.preprocessing.preprocess import Published, preprocess
 from gan_lib.preprocessing.settings import PreprocessSettings
+from tests.preprocessing.conftest import file_of, fill, image
+from tests.preprocessing.test_killed_preprocessing import SCRIPT, assert_same_content, settings_for
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 

@@ -11,9 +11,9 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
-from tests.corpus.conftest import accounts_of, file_of, fill, image, rows_of
 
 from gan_lib.core.images import decode
+from tests.preprocessing.conftest import accounts_of, file_of, fill, image, rows_of
 
 SHAPE = (40, 48, 3)
 
@@ -216,7 +216,7 @@ def test_every_odd_file_ends_as_the_right_image_or_with_the_right_reason(run, co
         max_rejected_share=1,
     )
     statuses = accounts_of(published)
-    assert {name: row["reason"] for name, row in sample_status.items() if row["status"] == "rejected"} == bad
+    assert {name: row["reason"] for name, row in statuses.items() if row["status"] == "rejected"} == bad
     counts = published.manifest.counts
     assert counts == {"read": len(good) + len(bad) + 2, "written": len(good), "rejected": len(bad), "duplicate": 2}
     found = [decode(row["image"]).astype(int) for row in rows_of(published)]

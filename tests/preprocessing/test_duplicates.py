@@ -11,12 +11,12 @@ import pytest
 import simplejpeg
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.corpus.conftest import accounts_of, file_of, fill
 
 from gan_lib.core.images import decode
 from gan_lib.preprocessing.duplicates.matching import COLUMNS, exact_duplicates, find_duplicates, similar_pairs
 from gan_lib.preprocessing.duplicates.phash import WINDOWS, perceptual_hashes
 from gan_lib.preprocessing.sample_status import ARROW_SCHEMA
+from tests.preprocessing.conftest import accounts_of, file_of, fill
 
 PHOTOS = ("chelsea.png", "coffee.png", "astronaut.png", "rocket.jpg")
 

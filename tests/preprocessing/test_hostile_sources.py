@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from tests.corpus.conftest import file_of, fill, image
 
 from gan_lib.core.images import ImageRejected
 from gan_lib.preprocessing.samples import Item, Part, from_batch
@@ -18,6 +17,7 @@ from gan_lib.preprocessing.sources.folder import plain_items
 from gan_lib.preprocessing.sources.listing import Branch, Entry, SourceError, branches, files_of
 from gan_lib.preprocessing.sources.manifest import ManifestSource
 from gan_lib.preprocessing.task import read_part
+from tests.preprocessing.conftest import file_of, fill, image
 
 pytestmark = pytest.mark.timeout(20)  # what would wait for a pipe fails here
 

@@ -10,11 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.corpus.conftest import accounts_of, file_of, fill, image, rows_of, settings_of
 
 from gan_lib.dataset.manifest import published_versions
 from gan_lib.preprocessing.preprocess import preprocess
 from gan_lib.preprocessing.settings import PreprocessSettings
+from tests.preprocessing.conftest import accounts_of, file_of, fill, image, rows_of, settings_of
 
 SCRIPT = """
 import sys

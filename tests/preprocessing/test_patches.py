@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.corpus.conftest import file_of, image
 
 from gan_lib.core.images import ImageRejected, Limits, decode, decode_enough
 from gan_lib.preprocessing.cropping.patches import (
@@ -25,6 +24,7 @@ from gan_lib.preprocessing.cropping.patches import (
     enough_for,
     resized,
 )
+from tests.preprocessing.conftest import file_of, image
 
 sides = st.integers(8, 60)
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.corpus.conftest import accounts_of, file_of, fill, image, rows_of, settings_of
 
 from gan_lib.core.errors import TooManyRejects, UserError
 from gan_lib.dataset.catalog import open_dataset
 from gan_lib.dataset.manifest import published_versions
 from gan_lib.preprocessing.preprocess import preprocess, require_few_rejects
+from tests.preprocessing.conftest import accounts_of, file_of, fill, image, rows_of, settings_of
 
 CROPS = {"kind": "random", "side": 24, "count": 6}
 
@@ -42,7 +42,7 @@ def test_patches_of_one_image_stay_on_one_side_and_are_shuffled_over_all(run, im
     published = run({"kind": "folder", "path": str(images)}, patches=CROPS, split={"test": 0.3})
     statuses = accounts_of(published)
     patches = {
-        split: sum(a["patches"] for a in sample_status.values() if a["split"] == split) for split in ("train", "test")
+        split: sum(a["patches"] for a in statuses.values() if a["split"] == split) for split in ("train", "test")
     }
     assert patches == {name: split.rows for name, split in published.manifest.splits.items()}
     assert 0.1 < patches["test"] / sum(patches.values()) < 0.5

@@ -15,13 +15,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.corpus.conftest import accounts_of, file_of, fill, image, rows_of
 
 from gan_lib.core.images import decode
 from gan_lib.dataset.schema import Schema
 from gan_lib.preprocessing.sources.folder import plain_items
 from gan_lib.preprocessing.sources.listing import SourceError, branches, files_of
 from gan_lib.preprocessing.task import read_part
+from tests.preprocessing.conftest import accounts_of, file_of, fill, image, rows_of
 
 
 def read_by_petastorm(url: str) -> list:

@@ -81,7 +81,7 @@ def test_grey_images_become_coloured_for_dcgan_and_no_colour_is_dropped():
     recipe = dcgan.build(dcgan.Settings(size=16, channels=4))
     grey = torch.randint(0, 256, (2, 1, 28, 28), dtype=torch.uint8)
     assert recipe.prepare({"image": grey, "position": torch.arange(2)}, seed=0)["real"].shape == (2, 3, 16, 16)
-    recipe = dcgan.build(dcgan.Settings(size=16, channels=4, channels=1))
+    recipe = dcgan.build(dcgan.Settings(size=16, base_channels=4, channels=1))
     with pytest.raises(UserError, match=r"set recipe\.channels to 3"):
         recipe.prepare({"image": grey.expand(-1, 3, -1, -1), "position": torch.arange(2)}, seed=0)
 
