@@ -96,7 +96,7 @@ def _mosaic(paths: list[Path]) -> Pixels:
 
 def _register(work: Work) -> None:
     torch.manual_seed(0)
-    architecture = Architecture.of(SRResNet, scale=SCALE, channels=CHANNELS, blocks=BLOCKS)
+    architecture = Architecture.of(SRResNet, scale=SCALE, base_channels=CHANNELS, blocks=BLOCKS)
     net = architecture.build().eval().requires_grad_(False)
     Artifact(net, SCALE, 1, receptive_halo(net), (-1.0, 1.0), architecture).save(work.artifact)
     here = os.getcwd()

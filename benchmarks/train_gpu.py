@@ -46,10 +46,10 @@ class Case:
 
 
 CASES = {
-    "SRResNet": Case("srresnet", {}, 64, 96, {"channels": 8, "blocks": 1}, 32),
-    "SRGAN": Case("srgan", {}, 64, 96, {"channels": 8, "blocks": 1, "discriminator_channels": 4}, 32),
-    "DCGAN 64x64": Case("dcgan", {"size": 64}, 256, 64, {"size": 16, "channels": 8}, 16),
-    "CycleGAN 256x256": Case("cyclegan", {"size": 256}, 4, 256, {"size": 32, "channels": 4, "blocks": 1}, 32),
+    "SRResNet": Case("srresnet", {}, 64, 96, {"base_channels": 8, "blocks": 1}, 32),
+    "SRGAN": Case("srgan", {}, 64, 96, {"base_channels": 8, "blocks": 1, "discriminator_base_channels": 4}, 32),
+    "DCGAN 64x64": Case("dcgan", {"size": 64}, 256, 64, {"size": 16, "base_channels": 8}, 16),
+    "CycleGAN 256x256": Case("cyclegan", {"size": 256}, 4, 256, {"size": 32, "base_channels": 4, "blocks": 1}, 32),
 }
 
 

@@ -41,14 +41,14 @@ SIDE = 96
 
 # Sizes: (recipe, its settings, batch). Small is what the demo trains; large computes enough for overhead to vanish.
 SMALL = (
-    ("srresnet", {"channels": 32, "blocks": 6}, 16),
-    ("dcgan", {"size": 32, "channels": 16}, 32),
+    ("srresnet", {"base_channels": 32, "blocks": 6}, 16),
+    ("dcgan", {"size": 32, "base_channels": 16}, 32),
 )
 LARGE = (
-    ("srresnet", {"channels": 64, "blocks": 16}, 8),
-    ("dcgan", {"size": 64, "channels": 64}, 16),
+    ("srresnet", {"base_channels": 64, "blocks": 16}, 8),
+    ("dcgan", {"size": 64, "base_channels": 64}, 16),
 )
-SHARED = ("srresnet", {"channels": 64, "blocks": 16}, 16)  # the paper's net and batch, on each rank
+SHARED = ("srresnet", {"base_channels": 64, "blocks": 16}, 16)  # the paper's net and batch, on each rank
 PARTS = ("loop", "ranks", "start")
 
 

@@ -18,11 +18,11 @@ class DCGANGenerator(nn.Module):
         widths = _widths(size, base_channels)[::-1]
         self.project = nn.Sequential(nn.ConvTranspose2d(latent, widths[0], 4, bias=False), _norm(widths[0]), nn.ReLU())
         self.grow = nn.Sequential(*(_grown(a, b) for a, b in pairwise(widths)))
-        self.paint = nn.Sequential(nn.ConvTranspose2d(widths[-1], channels, 4, stride=2, padding=1), nn.Tanh())
+        self.to_image = nn.Sequential(nn.ConvTranspose2d(widths[-1], channels, 4, stride=2, padding=1), nn.Tanh())
         self.apply(initialise)
 
     def forward(self, latent: Tensor) -> Tensor:
-        images: Tensor = self.paint(self.grow(self.project(latent[:, :, None, None])))
+        images: Tensor = self.to_image(self.grow(self.project(latent[:, :, None, None])))
         return images
 
 
@@ -54,7 +54,7 @@ def initialise(module: nn.Module) -> None:
 
 
 def _widths(size: int, base_channels: int) -> list[int]:
-    """Channels at size / 2, size / 4, ... and last at 4 pixels: twice as many at each halving.
+    """Channels at size / 2, size / 4, ... and last at 4 pixels: twice as many at half the size.
 
     Raises:
         ValueError: ``size`` is no power of two from 8 on.
@@ -65,8 +65,8 @@ def _widths(size: int, base_channels: int) -> list[int]:
     return [base_channels * 2**i for i in range(num_downsamples)]
 
 
-def _norm(base_channels: int) -> nn.BatchNorm2d:
-    return nn.BatchNorm2d(base_channels)
+def _norm(width: int) -> nn.BatchNorm2d:
+    return nn.BatchNorm2d(width)
 
 
 def _grown(before: int, after: int) -> nn.Sequential:

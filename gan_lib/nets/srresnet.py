@@ -10,19 +10,19 @@ _RESIDUAL_INIT_SCALE = 0.1  # keeps 16 blocks near the identity at the start, wh
 
 
 class SRResNet(nn.Module):
-    """Enlarge images of (B, 3, H, W) in [-1, 1] to (B, 3, scale H, scale W) in the same range (not clamped).
+    """Enlarge images of (B, channels, H, W) in [-1, 1] to (B, channels, scale H, scale W), not clamped.
 
     Ledig et al. 2017, with three changes: no batch norm (Lim et al. 2017: sharper range, no artefacts, tiles exactly),
     all work at low resolution with one sub-pixel convolution at its end (Shi et al. 2016: 8 times less arithmetic),
     and the net learns what bicubic enlargement lacks, so that it starts as bicubic.
     """
 
-    def __init__(self, scale: int = 4, channels: int = 64, blocks: int = 16) -> None:
+    def __init__(self, scale: int = 4, base_channels: int = 64, blocks: int = 16, channels: int = 3) -> None:
         super().__init__()
         self.scale = scale
-        self.head = nn.Conv2d(3, channels, 3, padding=1)
-        self.body = nn.Sequential(*(ResidualBlock(channels) for _ in range(blocks)))
-        self.tail = nn.Conv2d(channels, 3 * scale**2, 3, padding=1)
+        self.head = nn.Conv2d(channels, base_channels, 3, padding=1)
+        self.body = nn.Sequential(*(ResidualBlock(base_channels) for _ in range(blocks)))
+        self.tail = nn.Conv2d(base_channels, channels * scale**2, 3, padding=1)
         self.shuffle = nn.PixelShuffle(scale)
         initialise_subpixels_alike(self.tail, scale)
 

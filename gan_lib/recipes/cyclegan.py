@@ -34,7 +34,7 @@ class Settings(config.Settings):
     """Side of the squares that are learned from."""
     enlarge: float = Field(286 / 256, ge=1)
     """Images are resized to so many times ``size``, and the square is cut from a random place; 1: never cut."""
-    channels: int = Field(64, gt=0)
+    base_channels: int = Field(64, gt=0)
     blocks: int = Field(9, gt=0)
     pool: int = Field(50, gt=0)
     """Generated images remembered for each discriminator, on each rank."""
@@ -55,8 +55,8 @@ class CycleGANRecipe(Recipe):
         self.settings = settings
         shape = (3, settings.size, settings.size)
         self.nets = nn.ModuleDict(
-            {name: ResnetGenerator(settings.channels, settings.blocks) for name in GENERATORS}
-            | {name: PatchGAN(settings.channels) for name in DISCRIMINATORS}
+            {name: ResnetGenerator(settings.base_channels, settings.blocks) for name in GENERATORS}
+            | {name: PatchGAN(settings.base_channels) for name in DISCRIMINATORS}
         )
         self.frozen = nn.ModuleDict()
         self.rank_state = nn.ModuleDict({name: ImagePool(settings.pool, shape) for name in ("a", "b")})
@@ -117,11 +117,11 @@ class CycleGANRecipe(Recipe):
 
     def artifact(self) -> Artifact:
         """The configured direction; instance norm sees the whole image, so there is no halo that tiles it exactly."""
-        architecture = Architecture.of(ResnetGenerator, channels=self.settings.channels, blocks=self.settings.blocks)
+        architecture = Architecture.of(ResnetGenerator, base_channels=self.settings.base_channels, blocks=self.settings.blocks)
         return Artifact(self.nets[self.settings.export], 1, 4, None, (-1.0, 1.0), architecture)
 
     def _judge(self, collection: str, real: Tensor, fake: Tensor) -> Tensor:
-        judge = self.nets[f"judge_{collection}"]
+        judge = self.nets[f"discriminator_{collection}"]
         shown = self.rank_state[collection](fake)
         return losses.least_squares_d(judge(real).float(), judge(shown).float()) / 2
 

@@ -29,7 +29,7 @@ class Settings(srresnet.Settings):
     """Those of the generator, and what it plays against."""
 
     learning_rate: float = Field(2e-4, gt=0)
-    discriminator_channels: int = Field(64, gt=0)
+    discriminator_base_channels: int = Field(64, gt=0)
     discriminator_num_downsamples: int = Field(3, ge=0)
     """How often it halves the image before it judges."""
     discriminator_learning_rate: float = Field(4e-4, gt=0)
@@ -49,7 +49,7 @@ class SRGANRecipe(srresnet.SRResNetRecipe):
     def __init__(self, settings: Settings, vgg: VGGFeatures | None) -> None:
         super().__init__(settings)
         self.nets["discriminator"] = PatchDiscriminator(
-            settings.discriminator_channels, settings.discriminator_num_downsamples
+            settings.discriminator_base_channels, settings.discriminator_num_downsamples
         )
         if vgg is not None:
             self.frozen["vgg"] = vgg

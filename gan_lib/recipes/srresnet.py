@@ -25,7 +25,7 @@ class Settings(config.Settings):
     image: str = "image"
     """Field of the dataset that holds the high-resolution image, 3 x H x W."""
     scale: int = Field(4, gt=1)
-    channels: int = Field(64, gt=0)
+    base_channels: int = Field(64, gt=0)
     blocks: int = Field(16, gt=0)
     crop: int | None = Field(None, gt=0)
     """Side of the random part of each image that is learned from, in high-resolution pixels; None: all of it."""
@@ -40,9 +40,9 @@ class SRResNetRecipe(Recipe):
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.architecture = Architecture.of(
-            SRResNet, scale=settings.scale, channels=settings.channels, blocks=settings.blocks
+            SRResNet, scale=settings.scale, base_channels=settings.base_channels, blocks=settings.blocks
         )
-        self.nets = nn.ModuleDict({"generator": SRResNet(settings.scale, settings.channels, settings.blocks)})
+        self.nets = nn.ModuleDict({"generator": SRResNet(settings.scale, settings.base_channels, settings.blocks)})
         self.frozen = nn.ModuleDict()
         self.rank_state = nn.ModuleDict()
 

@@ -37,7 +37,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> str:
 def configured(folder: Path, dataset: str) -> Path:
     """A training of two ranks in two executors; returns its configuration file."""
     values: dict[str, Any] = {
-        "recipe": {"name": "srgan", "channels": 8, "blocks": 1, "discriminator_channels": 4},
+        "recipe": {"name": "srgan", "base_channels": 8, "blocks": 1, "discriminator_base_channels": 4},
         "data": {"url": dataset, "threads": 1},
         "training": {"images": IMAGES, "batch_size": 8, "threads": 1},
         "report": {"metrics": 80, "samples": 800},

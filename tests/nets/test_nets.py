@@ -48,7 +48,7 @@ def test_bicubic_enlargement_keeps_a_constant_image():
 
 
 @pytest.mark.parametrize(("size", "channels"), [(8, 1), (32, 3), (64, 3)])
-def test_dcgan_paints_and_judges_images_of_its_size(size, channels):
+def test_dcgan_makes_and_scores_images_of_its_size(size, channels):
     images = DCGANGenerator(latent=5, size=size, base_channels=4, channels=channels)(torch.randn(3, 5))
     assert images.shape == (3, channels, size, size)
     assert images.abs().max() <= 1
@@ -69,20 +69,20 @@ def test_the_critics_score_of_an_image_depends_on_no_other_image():
 
 
 def test_the_patch_discriminators_score_of_an_image_depends_on_no_other_image():
-    judge = PatchDiscriminator(base_channels=4, num_downsamples=2).eval()
+    discriminator = PatchDiscriminator(base_channels=4, num_downsamples=2).eval()
     batch = torch.randn(3, 3, 16, 16)
-    *features, scores = judge(batch)
+    *features, scores = discriminator(batch)
     assert [tuple(f.shape[1:]) for f in features] == [(4, 16, 16), (8, 8, 8), (16, 4, 4)]
     assert scores.shape == (3, 1, 4, 4)
-    torch.testing.assert_close(scores[:1], judge(batch[:1])[-1])
+    torch.testing.assert_close(scores[:1], discriminator(batch[:1])[-1])
 
 
 def test_spectral_norm_holds_the_largest_singular_value_at_one():
-    judge = PatchDiscriminator(base_channels=8, num_downsamples=1)
+    discriminator = PatchDiscriminator(base_channels=8, num_downsamples=1)
     with torch.no_grad():
         for _ in range(30):
-            judge(torch.randn(1, 3, 8, 8))
-        weight = judge.eval().score.weight.flatten(1)
+            discriminator(torch.randn(1, 3, 8, 8))
+        weight = discriminator.eval().score.weight.flatten(1)
     assert torch.linalg.matrix_norm(weight, 2).item() == pytest.approx(1, abs=1e-3)
 
 
@@ -95,8 +95,8 @@ def test_cyclegans_generator_keeps_size_and_range():
 
 def test_patchgan_sees_seventy_pixels():
     """The middle score's gradient reaches 70 pixels in each direction; instance norm, which sees all, is left out."""
-    judge = PatchGAN(base_channels=2)
-    layers = [layer for layer in judge.layers if not isinstance(layer, torch.nn.InstanceNorm2d)]
+    discriminator = PatchGAN(base_channels=2)
+    layers = [layer for layer in discriminator.layers if not isinstance(layer, torch.nn.InstanceNorm2d)]
     image = torch.randn(1, 3, 256, 256, requires_grad=True)
     scores = torch.nn.Sequential(*layers)(image)
     scores[0, 0, 15, 15].backward()

@@ -44,7 +44,7 @@ def test_the_low_half_of_a_pair_is_what_pillow_makes(photo):
 
 
 def test_what_a_sample_becomes_depends_on_its_position_and_not_on_its_batch(photo):
-    recipe = srresnet.build(srresnet.Settings(channels=4, blocks=1, crop=48))
+    recipe = srresnet.build(srresnet.Settings(base_channels=4, blocks=1, crop=48))
     rows = rows_of(*[photo] * 6)
     together = recipe.prepare(rows, seed=1)["high"]
     alone = recipe.prepare({key: value[4:5] for key, value in rows.items()}, seed=1)["high"]
@@ -53,7 +53,7 @@ def test_what_a_sample_becomes_depends_on_its_position_and_not_on_its_batch(phot
 
 
 def test_wgan_gps_generator_learns_in_every_fifth_step():
-    recipe = wgan_gp.build(wgan_gp.Settings(size=8, channels=4, latent=4))
+    recipe = wgan_gp.build(wgan_gp.Settings(size=8, base_channels=4, latent=4))
     critic, generator = recipe.updates()
     assert [step for step in range(12) if generator.is_due(Progress(0, step))] == [4, 9]
     assert all(critic.is_due(Progress(0, step)) for step in range(12))
@@ -61,7 +61,7 @@ def test_wgan_gps_generator_learns_in_every_fifth_step():
 
 def test_a_generators_loss_moves_no_other_net(photo):
     recipe = srgan.build(
-        srgan.Settings(channels=4, blocks=1, discriminator_channels=4, discriminator_num_downsamples=1)
+        srgan.Settings(base_channels=4, blocks=1, discriminator_base_channels=4, discriminator_num_downsamples=1)
     )
     batch = recipe.prepare(rows_of(photo), seed=0)
     loss, _ = recipe.generator_loss(batch, Progress())
@@ -71,14 +71,14 @@ def test_a_generators_loss_moves_no_other_net(photo):
 
 
 def test_grey_images_become_coloured_for_cyclegan():
-    recipe = cyclegan.build(cyclegan.Settings(size=32, channels=4, blocks=1, pool=2))
+    recipe = cyclegan.build(cyclegan.Settings(size=32, base_channels=4, blocks=1, pool=2))
     grey = torch.randint(0, 256, (2, 1, 28, 28), dtype=torch.uint8)
     batch = recipe.prepare({"image": grey, "domain_b_image": grey, "position": torch.arange(2)}, seed=0)
     assert batch["a"].shape == batch["b"].shape == (2, 3, 32, 32)
 
 
 def test_grey_images_become_coloured_for_dcgan_and_no_colour_is_dropped():
-    recipe = dcgan.build(dcgan.Settings(size=16, channels=4))
+    recipe = dcgan.build(dcgan.Settings(size=16, base_channels=4))
     grey = torch.randint(0, 256, (2, 1, 28, 28), dtype=torch.uint8)
     assert recipe.prepare({"image": grey, "position": torch.arange(2)}, seed=0)["real"].shape == (2, 3, 16, 16)
     recipe = dcgan.build(dcgan.Settings(size=16, base_channels=4, channels=1))
@@ -87,7 +87,7 @@ def test_grey_images_become_coloured_for_dcgan_and_no_colour_is_dropped():
 
 
 def test_cyclegan_cuts_squares_from_random_places_of_larger_images():
-    recipe = cyclegan.build(cyclegan.Settings(size=32, enlarge=1.5, channels=4, blocks=1, pool=2))
+    recipe = cyclegan.build(cyclegan.Settings(size=32, enlarge=1.5, base_channels=4, blocks=1, pool=2))
     across = torch.arange(48, dtype=torch.uint8).expand(8, 3, 48, 48)
     batch = recipe.prepare({"image": across, "domain_b_image": across, "position": torch.arange(8)}, seed=0)
     levels = ((batch["a"][:, 0, 0] + 1) * 127.5).round()
@@ -105,7 +105,7 @@ def test_images_are_resized_into_the_range_that_nets_see():
 def test_srgan_compares_vgg_features_where_weights_are_configured(photo, tmp_path):
     torch.manual_seed(0)
     torch.save(VGGFeatures().state_dict(), tmp_path / "vgg19.pth")
-    settings = {"channels": 4, "blocks": 1, "discriminator_channels": 4, "discriminator_num_downsamples": 1}
+    settings = {"base_channels": 4, "blocks": 1, "discriminator_base_channels": 4, "discriminator_num_downsamples": 1}
     recipe = srgan.build(srgan.Settings(**settings, vgg=str(tmp_path / "vgg19.pth")))
     batch = recipe.prepare(rows_of(photo[:64, :64]), seed=0)
     _, logs = recipe.generator_loss(batch, Progress())

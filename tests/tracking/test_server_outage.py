@@ -82,7 +82,7 @@ def test_a_training_whose_server_and_database_go_away_loses_no_metric_and_no_ima
 def configured(folder: Path, patches: str, uri: str) -> Path:
     """A small training that tells the server at ``uri`` a lot; returns its configuration file."""
     values: dict[str, Any] = {
-        "recipe": {"name": "srresnet", "channels": 8, "blocks": 1},
+        "recipe": {"name": "srresnet", "base_channels": 8, "blocks": 1},
         "data": {"url": patches, "threads": 1},
         "training": {"images": IMAGES, "batch_size": 8, "threads": 1},
         "report": {"metrics": REPORT, "samples": SAMPLES, "samples_shown": 4},

@@ -22,11 +22,11 @@ SIDE = 32
 ROWS = 48
 
 RECIPES: dict[str, dict[str, Any]] = {
-    "srresnet": {"channels": 8, "blocks": 1, "crop": 24},
-    "srgan": {"channels": 8, "blocks": 1, "discriminator_channels": 4, "discriminator_num_downsamples": 1},
-    "dcgan": {"size": 16, "channels": 8, "latent": 8},
-    "wgan_gp": {"size": 16, "channels": 8, "latent": 8, "critic_updates": 2},
-    "cyclegan": {"size": 32, "channels": 4, "blocks": 1, "pool": 6},
+    "srresnet": {"base_channels": 8, "blocks": 1, "crop": 24},
+    "srgan": {"base_channels": 8, "blocks": 1, "discriminator_base_channels": 4, "discriminator_num_downsamples": 1},
+    "dcgan": {"size": 16, "base_channels": 8, "latent": 8},
+    "wgan_gp": {"size": 16, "base_channels": 8, "latent": 8, "critic_updates": 2},
+    "cyclegan": {"size": 32, "base_channels": 4, "blocks": 1, "pool": 6},
 }
 
 
