@@ -1,23 +1,28 @@
 """Typed configuration: a YAML file and dotted overrides become one validated, frozen object.
 
 Each package defines its own :class:`Settings` beside the thing that they turn; this module only loads them. Nothing
-here starts Spark, so a typo costs a second and not a cluster.
+here starts Spark, so a typo costs a second and not a cluster. What may be set is printed by
+:mod:`gan_lib.core.settings_listing`.
 """
 
 from __future__ import annotations
 
 import argparse
 import difflib
+import sys
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from gan_lib.core import storage
 from gan_lib.core.errors import UserError
 
 
@@ -39,10 +44,49 @@ class Settings(BaseModel):
 S = TypeVar("S", bound=Settings)
 
 
+class UrlMark:
+    """What tells a :data:`Url` from other text, in a field's annotation."""
+
+
+Url = Annotated[str, StringConstraints(min_length=1), UrlMark()]
+"""The type of every setting that is a path or a URL of a file or folder; see :func:`with_absolute_urls`."""
+
+
+@dataclass(frozen=True)
+class ChosenByName:
+    """Annotates a field whose settings' class is chosen by a name among its values, as in ``recipe: {name: dcgan}``.
+
+    names: the names that may be listed; there may be others.
+    settings: name -> the class of the settings beside the name; raises a UserError where there is none.
+    key: the key that holds the name.
+    """
+
+    names: Callable[[], Sequence[str]]
+    settings: Callable[[str], type[Settings]]
+    key: str = "name"
+
+
+def from_command_line(schema: type[S], description: str, argv: Sequence[str] | None = None) -> S:
+    """What a job begins with: its command line's settings. ``--settings`` prints what may be set, and exits with 0.
+
+    Raises:
+        ConfigError: see :func:`load`.
+        SystemExit: 0 once the settings, or the help, are printed; 2 when the command line is wrong.
+    """
+    parsed = arguments(description, argv)
+    if parsed.settings:
+        from gan_lib.core.settings_listing import listing
+
+        values = _read_yaml(Path(parsed.config)) if parsed.config else {}
+        print(listing(schema, _overridden(values, parsed.set)))
+        sys.exit(0)
+    return load(schema, parsed.config, parsed.set)
+
+
 def arguments(description: str, argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parse the command line that all jobs share into ``.config`` (a path) and ``.set`` (a list of ``key=value``)."""
+    """Parse the command line that all jobs share: ``.config`` (a path), ``.set`` ("key=value" texts), ``.settings``."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--config", required=True, metavar="FILE", help="YAML file with the job's settings")
+    parser.add_argument("--config", metavar="FILE", help="YAML file with the job's settings")
     parser.add_argument(
         "--set",
         action="append",
@@ -50,7 +94,11 @@ def arguments(description: str, argv: Sequence[str] | None = None) -> argparse.N
         metavar="KEY=VALUE",
         help="override one setting; nested keys are dotted, e.g. --set training.batch_size=8; repeatable",
     )
-    return parser.parse_args(argv)
+    parser.add_argument("--settings", action="store_true", help="print every key that may be set, and exit")
+    parsed = parser.parse_args(argv)
+    if parsed.config is None and not parsed.settings:
+        parser.error("the following arguments are required: --config")
+    return parsed
 
 
 def load(schema: type[S], path: str | Path, overrides: Sequence[str] = ()) -> S:
@@ -59,9 +107,7 @@ def load(schema: type[S], path: str | Path, overrides: Sequence[str] = ()) -> S:
     Raises:
         ConfigError: no such file, not YAML, an override without ``=``, an unknown key, or a value that does not fit.
     """
-    values = _read_yaml(Path(path))
-    for override in overrides:
-        _apply_override(values, override)
+    values = _overridden(_read_yaml(Path(path)), overrides)
     return validate(schema, values, source=str(path))
 
 
@@ -74,8 +120,43 @@ def validate(schema: type[S], values: Mapping[str, Any], source: str) -> S:
     try:
         return schema.model_validate(values)
     except ValidationError as error:
-        problems = "; ".join(_explain(schema, problem) for problem in error.errors())
+        problems = "; ".join(_explain(schema, values, problem) for problem in error.errors())
         raise ConfigError(f"{source}: {problems}.") from None
+
+
+def with_absolute_urls(settings: S) -> S:
+    """``settings`` with every :data:`Url` in it, at any depth, such that another process means the same place by it.
+
+    Relative local paths become absolute; all others keep the user's spelling.
+    """
+    fields = type(settings).model_fields
+    before = {name: getattr(settings, name) for name in fields}
+    after = {name: _absolute(value, annotation_of(fields[name])) for name, value in before.items()}
+    changed = {name: value for name, value in after.items() if value is not before[name]}
+    return settings.model_copy(update=changed) if changed else settings
+
+
+def annotation_of(field: FieldInfo) -> Any:
+    """A field's annotation with what pydantic took off its outside, such as the mark of a :data:`Url`."""
+    return Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
+
+
+def _absolute(value: Any, annotation: Any) -> Any:
+    if isinstance(value, Settings):
+        return with_absolute_urls(value)
+    parts = typing.get_args(annotation)
+    if typing.get_origin(annotation) is Annotated:
+        if isinstance(value, str) and any(isinstance(mark, UrlMark) for mark in parts[1:]):
+            return storage.absolute(value)
+        return _absolute(value, parts[0])
+    if isinstance(value, dict):
+        return {key: _absolute(one, parts[1] if parts else None) for key, one in value.items()}
+    if isinstance(value, tuple | list):
+        kind = parts[0] if parts else None  # no list of ours holds several kinds of values
+        return type(value)(_absolute(one, kind) for one in value)
+    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
+        return next((new for new in (_absolute(value, part) for part in parts) if new is not value), value)
+    return value
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -93,6 +174,12 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(values, dict):
         raise ConfigError(f"{path} must hold keys with values at its top level, not a {type(values).__name__}.")
+    return values
+
+
+def _overridden(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    for override in overrides:
+        _apply_override(values, override)
     return values
 
 
@@ -115,11 +202,11 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
         raise ConfigError(f"--set {key}: the value {text!r} is not valid YAML; quote it.") from None
 
 
-def _explain(schema: type[BaseModel], problem: ErrorDetails) -> str:
+def _explain(schema: type[BaseModel], values: Mapping[str, Any], problem: ErrorDetails) -> str:
     location = [part for part in problem["loc"] if isinstance(part, str | int)]
     key = ".".join(map(str, location))
     if problem["type"] == "extra_forbidden":
-        known = _keys_at(schema, location[:-1])
+        known = _keys_at(schema, values, location[:-1])
         close = difflib.get_close_matches(str(location[-1]), known, n=1)
         hint = f"did you mean {close[0]}?" if close else f"what fits there: {', '.join(known)}"
         return f"unknown key {key} ({hint})"
@@ -129,19 +216,29 @@ def _explain(schema: type[BaseModel], problem: ErrorDetails) -> str:
     return f"{key or 'the whole'} = {problem['input']!r} does not fit: {message}"
 
 
-def _keys_at(schema: type[BaseModel], location: Sequence[str | int]) -> list[str]:
+def _keys_at(schema: type[BaseModel], values: Any, location: Sequence[str | int]) -> list[str]:
     """The keys that fit below ``location``; where a union is on the way, those of all its members."""
     candidates: list[type[BaseModel]] = [schema]
     for part in location:
-        found = [c.model_fields[part].annotation for c in candidates if part in c.model_fields]
+        found = [candidate.model_fields[part] for candidate in candidates if part in candidate.model_fields]
         if found:  # a part that is no field is the tag of a union: stay where we are
-            candidates = [model for annotation in found for model in _models_in(annotation)]
+            values = values.get(part) if isinstance(values, Mapping) else None
+            candidates = [model for field in found for model in _models_below(field, values)]
     return sorted({name for candidate in candidates for name in candidate.model_fields})
 
 
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
+def _models_below(field: FieldInfo, values: Any) -> list[type[BaseModel]]:
+    models = models_in(field.annotation)
+    for choice in (mark for mark in field.metadata if isinstance(mark, ChosenByName)):
+        if isinstance(values, Mapping) and choice.key in values:
+            models.append(choice.settings(str(values[choice.key])))
+    return models
+
+
+def models_in(annotation: Any) -> list[type[BaseModel]]:
+    """The settings' classes that an annotation names, in their order: those of a union, a list or a mapping."""
     if isinstance(annotation, types.GenericAlias | types.UnionType) or typing.get_origin(annotation) is not None:
-        return [model for part in typing.get_args(annotation) for model in _models_in(part)]
+        return [model for part in typing.get_args(annotation) for model in models_in(part)]
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return []

@@ -108,3 +108,46 @@ def test_a_typo_stops_a_job_before_spark_is_imported(job: str, repository: Path)
     )
     assert "code 2 spark False" in result.stdout, result.stderr
     assert "unknown key ouptut_typo" in result.stderr
+
+
+class Kept(config.Settings):
+    folder: config.Url
+    name: str = "kept"
+
+
+class Places(config.Settings):
+    one: config.Url
+    maybe: config.Url | None = None
+    many: tuple[config.Url, ...] = ()
+    named: dict[str, config.Url] = {}  # noqa: RUF012
+    below: Kept | Small = Small()
+    word: str = "as/it/is"
+    anything: config.Settings = Small()
+
+
+def test_every_url_of_settings_becomes_absolute_at_any_depth_and_nothing_else_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    here = str(tmp_path)
+    places = Places(
+        one="a",
+        maybe="b/c",
+        many=("d", "/e"),
+        named={"f": "g"},
+        below=Kept(folder="h", name="i/j"),
+        anything=Kept(folder="memory://k/l"),
+    )
+    assert config.with_absolute_urls(places) == Places(
+        one=f"{here}/a",
+        maybe=f"{here}/b/c",
+        many=(f"{here}/d", "/e"),
+        named={"f": f"{here}/g"},
+        below=Kept(folder=f"{here}/h", name="i/j"),
+        anything=Kept(folder="memory://k/l"),
+    )
+
+
+def test_an_empty_url_is_refused_by_its_key():
+    with pytest.raises(config.ConfigError, match=r"one = '' does not fit: .*at least 1 character"):
+        config.validate(Places, {"one": ""}, source="here")

@@ -1,0 +1,160 @@
+"""What may be set in a job's configuration, as ``--settings`` prints it: every key with its type, default and sentence.
+
+Read off the settings' classes, so it cannot differ from what is accepted. Nothing here reads or checks values.
+"""
+
+from __future__ import annotations
+
+import json
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from gan_lib.core.config import ChosenByName, Settings, UrlMark, annotation_of, models_in
+
+_WORDS = {str: "text", int: "integer", float: "number", bool: "true or false", type(None): "null", Any: "anything"}
+
+
+@dataclass(frozen=True)
+class Key:
+    """One line of the list."""
+
+    name: str
+    """Dotted, as ``--set`` takes it."""
+    type: str
+    default: str
+    """As YAML spells it; "required" where there is none."""
+    sentence: str = ""
+    condition: str = ""
+    """Under which choice elsewhere the key exists, such as "kind: folder"."""
+
+    def __str__(self) -> str:
+        """``name (condition)  type  = default``, and the sentence below it."""
+        name = f"{self.name} ({self.condition})" if self.condition else self.name
+        default = self.default if self.default == "required" else f"default {self.default}"
+        return f"{name}: {self.type}; {default}" + (f"\n    {self.sentence}" if self.sentence else "")
+
+
+def listing(schema: type[Settings], values: Mapping[str, Any]) -> str:
+    """Every key of ``schema``. Where ``values`` names a choice, such as a recipe, only that one's own keys are shown."""
+    return "\n".join(map(str, keys(schema, values)))
+
+
+def keys(schema: type[BaseModel], values: Any = None, default: BaseModel | None = None) -> Iterator[Key]:
+    """Every key of ``schema`` in its order, nested ones dotted.
+
+    ``values`` are what is configured so far; ``default`` is an object whose values are the defaults instead of the
+    class's.
+    """
+    for name, field in schema.model_fields.items():
+        value = field.get_default(call_default_factory=True) if default is None else getattr(default, name)
+        below = values.get(name) if isinstance(values, Mapping) else None
+        yield from _keys_of_field(name, field, below, value)
+
+
+def _keys_of_field(name: str, field: FieldInfo, values: Any, default: Any) -> Iterator[Key]:
+    sentence = " ".join((field.description or "").split())
+    choice = next((mark for mark in field.metadata if isinstance(mark, ChosenByName)), None)
+    models = models_in(field.annotation)
+    if choice is not None:
+        yield from _keys_of_choice(name, choice, values, sentence)
+    elif not models:
+        yield Key(name, type_name(annotation_of(field)), _spelled(default), sentence)
+    elif len(models) == 1 and typing.get_origin(_bare(field.annotation)) is None:
+        given = default if isinstance(default, models[0]) else None
+        yield from _below(name, keys(models[0], values, given))
+    else:
+        yield from _keys_of_union(name, field, models, default, sentence)
+
+
+def _keys_of_choice(name: str, choice: ChosenByName, values: Any, sentence: str) -> Iterator[Key]:
+    named = values.get(choice.key) if isinstance(values, Mapping) else None
+    names = [str(named)] if named is not None else list(choice.names())
+    yield Key(f"{name}.{choice.key}", " | ".join(choice.names()), "required", sentence)
+    for one in names:
+        own = (key for key in keys(choice.settings(one)) if key.name != choice.key)
+        yield from _below(name, own, f"{choice.key}: {one}")
+
+
+def _keys_of_union(
+    name: str, field: FieldInfo, models: list[type[BaseModel]], default: Any, sentence: str
+) -> Iterator[Key]:
+    tag = _tag(models)
+    shown = getattr(default, tag) if tag and isinstance(default, BaseModel) else default
+    if tag:
+        tags = " | ".join(_tag_of(model, tag) for model in models)
+        yield Key(f"{name}.{tag}", tags, _spelled(shown), sentence)
+    else:
+        yield Key(name, type_name(annotation_of(field)), _spelled(shown), sentence)
+    for model in models:
+        own = keys(model, default=default if type(default) is model else None)
+        condition = f"{tag}: {_tag_of(model, tag)}" if tag else (model.__name__ if len(models) > 1 else "")
+        yield from _below(name, (key for key in own if key.name != tag), condition)
+
+
+def _below(parent: str, own: Iterator[Key], condition: str = "") -> Iterator[Key]:
+    for key in own:
+        both = ", ".join(filter(None, (condition, key.condition)))
+        yield Key(f"{parent}.{key.name}", key.type, key.default, key.sentence, both)
+
+
+def _tag(models: list[type[BaseModel]]) -> str | None:
+    """The key whose fixed value tells the members of a union apart; None where there is none."""
+    names = [name for name in models[0].model_fields if all(name in model.model_fields for model in models)]
+    fixed = (n for n in names if all(typing.get_origin(m.model_fields[n].annotation) is Literal for m in models))
+    return next(fixed, None) if len(models) > 1 else None
+
+
+def _tag_of(model: type[BaseModel], tag: str) -> str:
+    return str(typing.get_args(model.model_fields[tag].annotation)[0])
+
+
+def _bare(annotation: Any) -> Any:
+    return typing.get_args(annotation)[0] if typing.get_origin(annotation) is Annotated else annotation
+
+
+def type_name(annotation: Any) -> str:
+    """An annotation in a reader's words, such as "integer > 0 or null"."""
+    origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        if any(isinstance(mark, UrlMark) for mark in parts[1:]):
+            return "path or URL"
+        if isinstance(parts[0], types.UnionType) or typing.get_origin(parts[0]) is typing.Union:
+            inner = [Annotated[(part, *parts[1:])] for part in typing.get_args(parts[0]) if part is not type(None)]
+            null = [type(None)] if type(None) in typing.get_args(parts[0]) else []
+            return " or ".join(map(type_name, [*inner, *null]))
+        return " ".join([type_name(parts[0]), *filter(None, map(_bound, parts[1:]))])
+    if origin is Literal:
+        return " | ".join(map(str, parts))
+    if origin is typing.Union or isinstance(annotation, types.UnionType):
+        return " or ".join(map(type_name, parts))
+    if origin in (tuple, list) or str(origin) == "<class 'collections.abc.Sequence'>":
+        return f"list of {type_name(parts[0])}"
+    if origin is not None and len(parts) == 2:
+        return f"mapping of {type_name(parts[0])} to {type_name(parts[1])}"
+    return _WORDS.get(annotation) or getattr(annotation, "__name__", str(annotation))
+
+
+def _bound(mark: Any) -> str:
+    signs = {Gt: ("gt", ">"), Ge: ("ge", ">="), Lt: ("lt", "<"), Le: ("le", "<=")}
+    for kind, (name, sign) in signs.items():
+        if isinstance(mark, kind):
+            return f"{sign} {getattr(mark, name)}"
+    if isinstance(mark, MinLen) and mark.min_length:
+        return f"(at least {mark.min_length})"
+    return f"(at most {mark.max_length})" if isinstance(mark, MaxLen) else ""
+
+
+def _spelled(default: Any) -> str:
+    if default is PydanticUndefined:
+        return "required"
+    if isinstance(default, BaseModel):
+        default = default.model_dump(mode="json")
+    return json.dumps(default, default=str, ensure_ascii=False)
