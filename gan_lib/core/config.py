@@ -12,18 +12,21 @@ import difflib
 import sys
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from gan_lib.core import storage
+from gan_lib.core.annotations import ChosenByName as ChosenByName
+from gan_lib.core.annotations import Url as Url
+from gan_lib.core.annotations import UrlMark, annotation_of, models_in
 from gan_lib.core.errors import UserError
+from gan_lib.core.settings_listing import listing
 
 
 class ConfigError(UserError):
@@ -44,28 +47,6 @@ class Settings(BaseModel):
 S = TypeVar("S", bound=Settings)
 
 
-class UrlMark:
-    """What tells a :data:`Url` from other text, in a field's annotation."""
-
-
-Url = Annotated[str, StringConstraints(min_length=1), UrlMark()]
-"""The type of every setting that is a path or a URL of a file or folder; see :func:`with_absolute_urls`."""
-
-
-@dataclass(frozen=True)
-class ChosenByName:
-    """Annotates a field whose settings' class is chosen by a name among its values, as in ``recipe: {name: dcgan}``.
-
-    names: the names that may be listed; there may be others.
-    settings: name -> the class of the settings beside the name; raises a UserError where there is none.
-    key: the key that holds the name.
-    """
-
-    names: Callable[[], Sequence[str]]
-    settings: Callable[[str], type[Settings]]
-    key: str = "name"
-
-
 def from_command_line(schema: type[S], description: str, argv: Sequence[str] | None = None) -> S:
     """What a job begins with: its command line's settings. ``--settings`` prints what may be set, and exits with 0.
 
@@ -75,8 +56,6 @@ def from_command_line(schema: type[S], description: str, argv: Sequence[str] | N
     """
     parsed = arguments(description, argv)
     if parsed.settings:
-        from gan_lib.core.settings_listing import listing
-
         values = _read_yaml(Path(parsed.config)) if parsed.config else {}
         print(listing(schema, _overridden(values, parsed.set)))
         sys.exit(0)
@@ -134,11 +113,6 @@ def with_absolute_urls(settings: S) -> S:
     after = {name: _absolute(value, annotation_of(fields[name])) for name, value in before.items()}
     changed = {name: value for name, value in after.items() if value is not before[name]}
     return settings.model_copy(update=changed) if changed else settings
-
-
-def annotation_of(field: FieldInfo) -> Any:
-    """A field's annotation with what pydantic took off its outside, such as the mark of a :data:`Url`."""
-    return Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
 
 
 def _absolute(value: Any, annotation: Any) -> Any:
@@ -233,12 +207,3 @@ def _models_below(field: FieldInfo, values: Any) -> list[type[BaseModel]]:
         if isinstance(values, Mapping) and choice.key in values:
             models.append(choice.settings(str(values[choice.key])))
     return models
-
-
-def models_in(annotation: Any) -> list[type[BaseModel]]:
-    """The settings' classes that an annotation names, in their order: those of a union, a list or a mapping."""
-    if isinstance(annotation, types.GenericAlias | types.UnionType) or typing.get_origin(annotation) is not None:
-        return [model for part in typing.get_args(annotation) for model in models_in(part)]
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return []

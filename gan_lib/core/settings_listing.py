@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from gan_lib.core.config import ChosenByName, Settings, UrlMark, annotation_of, models_in
+from gan_lib.core.annotations import ChosenByName, UrlMark, annotation_of, models_in
 
 _WORDS = {str: "text", int: "integer", float: "number", bool: "true or false", type(None): "null", Any: "anything"}
 
@@ -42,8 +42,8 @@ class Key:
         return f"{name}: {self.type}; {default}" + (f"\n    {self.sentence}" if self.sentence else "")
 
 
-def listing(schema: type[Settings], values: Mapping[str, Any]) -> str:
-    """Every key of ``schema``. Where ``values`` names a choice, such as a recipe, only that one's own keys are shown."""
+def listing(schema: type[BaseModel], values: Mapping[str, Any]) -> str:
+    """Every key of ``schema``; where ``values`` names a choice, such as a recipe, that one's own keys only."""
     return "\n".join(map(str, keys(schema, values)))
 
 
@@ -60,7 +60,7 @@ def keys(schema: type[BaseModel], values: Any = None, default: BaseModel | None 
 
 
 def _keys_of_field(name: str, field: FieldInfo, values: Any, default: Any) -> Iterator[Key]:
-    sentence = " ".join((field.description or "").split())
+    sentence = " ".join((field.description or "").split()).replace("``", "")
     choice = next((mark for mark in field.metadata if isinstance(mark, ChosenByName)), None)
     models = models_in(field.annotation)
     if choice is not None:
@@ -139,7 +139,7 @@ def type_name(annotation: Any) -> str:
         return f"list of {type_name(parts[0])}"
     if origin is not None and len(parts) == 2:
         return f"mapping of {type_name(parts[0])} to {type_name(parts[1])}"
-    return _WORDS.get(annotation) or getattr(annotation, "__name__", str(annotation))
+    return _WORDS.get(annotation) or str(getattr(annotation, "__name__", annotation))
 
 
 def _bound(mark: Any) -> str:

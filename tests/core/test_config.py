@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import typing
 from pathlib import Path
+from typing import Literal
 
+import pydantic
 import pytest
 
 from gan_lib.core import config
@@ -151,3 +154,69 @@ def test_every_url_of_settings_becomes_absolute_at_any_depth_and_nothing_else_ch
 def test_an_empty_url_is_refused_by_its_key():
     with pytest.raises(config.ConfigError, match=r"one = '' does not fit: .*at least 1 character"):
         config.validate(Places, {"one": ""}, source="here")
+
+
+class Chosen(config.Settings):
+    only: typing.Annotated[
+        typing.Any,
+        config.ChosenByName(lambda: ["small", "square"], lambda name: {"small": Small, "square": Square}[name]),
+    ]
+    """Which shape."""
+
+
+def listed(schema: type[config.Settings], *argv: str, capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as stopped:
+        config.from_command_line(schema, "A job.", ["--settings", *argv])
+    assert stopped.value.code == 0
+    return capsys.readouterr().out
+
+
+def test_settings_lists_every_key_with_type_default_and_sentence(capsys: pytest.CaptureFixture[str]):
+    class Disc(config.Settings):
+        kind: Literal["disc"] = "disc"
+        radius: float = pydantic.Field(1.5, gt=0, le=9)
+        """From the middle
+        to the edge."""
+
+    class Box(config.Settings):
+        kind: Literal["box"]
+        side: int
+
+    class Drawn(config.Settings):
+        output: config.Url
+        """Where it goes."""
+        shape: typing.Annotated[Disc | Box, pydantic.Field(discriminator="kind")] = Disc(radius=2)
+        small: Small = Small(width=5)
+        names: tuple[str, ...] | None = None
+
+    assert listed(Drawn, capsys=capsys).splitlines() == [
+        "output: path or URL; required",
+        "    Where it goes.",
+        'shape.kind: disc | box; default "disc"',
+        "shape.radius (kind: disc): number > 0 <= 9; default 2.0",
+        "    From the middle to the edge.",
+        "shape.side (kind: box): integer; required",
+        "small.width: integer; default 5",
+        "names: list of text or null; default null",
+    ]
+
+
+def test_settings_chosen_by_name_are_listed_for_all_names_or_for_the_one_configured(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
+    assert listed(Chosen, capsys=capsys).splitlines() == [
+        "only.name: small | square; required",
+        "    Which shape.",
+        "only.width (name: small): integer; default 3",
+        "only.side (name: square): integer; required",
+    ]
+    assert "width" not in listed(Chosen, "--set", "only.name=square", capsys=capsys)
+    (tmp_path / "job.yaml").write_text("only: {name: small}\n")
+    assert "side" not in listed(Chosen, "--config", str(tmp_path / "job.yaml"), capsys=capsys)
+
+
+def test_without_settings_a_configuration_is_required(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as stopped:
+        config.from_command_line(Job, "A job.", [])
+    assert stopped.value.code == 2
+    assert "required: --config" in capsys.readouterr().err
