@@ -31,7 +31,7 @@ from gan_lib.preprocessing.duplicates.phash import WINDOWS, perceptual_hashes
 from gan_lib.preprocessing.planning import plan_corpus
 from gan_lib.preprocessing.samples import COLUMNS, in_batches
 from gan_lib.preprocessing.sources.folder import plain_items
-from gan_lib.preprocessing.sources.listing import Entry
+from gan_lib.core.listing import Entry
 
 FILES, FOLDERS = 1_000_000, 500  # dealt to tasks in eights, as a folder source does
 

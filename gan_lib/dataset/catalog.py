@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from gan_lib.core import storage
 from gan_lib.dataset import manifest as layout
+from gan_lib.dataset.info import DatasetInfo, FieldInfo
 from gan_lib.dataset.schema import DatasetError, Field, Schema
 
 _FOOTERS_AT_ONCE = 16
@@ -70,6 +71,22 @@ class Dataset:
         content = [self.schema.to_json(), [[g.url, g.number, g.rows] for g in self.row_groups]]
         created = self.manifest.created if self.manifest else ""
         return hashlib.sha256(json.dumps([created, *content]).encode()).hexdigest()[:16]
+
+    def info(self) -> DatasetInfo:
+        """What a recipe is told of the dataset before it builds its nets. Reads nothing."""
+        return DatasetInfo(self.rows, {field.name: self._field_info(field) for field in self.schema})
+
+    def _field_info(self, field: Field) -> FieldInfo:
+        meaning = self.manifest.meanings.get(field.name, {}) if self.manifest else {}
+        return FieldInfo(
+            shape=field.item_shape,
+            dtype=field.numpy_dtype.name if field.numpy_dtype is not None else None,
+            kind=field.kind,
+            classes=tuple(meaning.get("classes", ())),
+            ignore=meaning.get("ignore"),
+            vocabulary=tuple(meaning.get("vocabulary", ())),
+            rate=meaning.get("rate"),
+        )
 
     def select(self, *names: str) -> Dataset:
         """The same rows with only the fields ``names``; others are then neither read nor decoded."""

@@ -20,6 +20,8 @@ class FieldInfo:
     """How it is stored: "scalar", "list", "array", "png", "jpeg", ... (see :mod:`gan_lib.dataset.schema`)."""
     classes: tuple[str, ...] = ()
     """Names of the classes that its whole numbers stand for, in their order."""
+    ignore: int | None = None
+    """The number that stands for no class: in a label map, pixels that nobody labelled."""
     vocabulary: tuple[str, ...] = ()
     """Tokens that its whole numbers stand for, in their order."""
     rate: int | None = None

@@ -68,12 +68,15 @@ class Manifest:
     schema: Schema
     splits: dict[str, Split]
     counts: dict[str, int] = field(default_factory=dict)
-    """source images: read, written, rejected, duplicate"""
+    """source samples: read, written, rejected, duplicate"""
     rejects: dict[str, int] = field(default_factory=dict)
-    """reason -> images"""
+    """reason -> samples"""
     configuration: dict[str, Any] = field(default_factory=dict)
     source: dict[str, Any] = field(default_factory=dict)
     statistics: dict[str, Any] = field(default_factory=dict)
+    meanings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """field -> what its numbers stand for, where that is known: "classes" or "vocabulary" (names in the order of their
+    numbers), "ignore" (the number of no class), "rate" (samples a second)"""
 
     def to_json(self) -> dict[str, Any]:
         """The content of ``manifest.json``."""

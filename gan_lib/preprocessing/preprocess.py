@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
 from math import ceil, log2
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +20,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gan_lib.cluster.parallelize import parallelize
+from gan_lib.cluster.watch import watched
 from gan_lib.core import storage
 from gan_lib.core.errors import TooManyRejects, UserError
-from gan_lib.core.progress_bar import progress_bar
 from gan_lib.dataset.manifest import DataFile, Manifest, Split, published_versions, version_url
 from gan_lib.dataset.schema import ScalarField, Schema
 from gan_lib.preprocessing import sample_status, statistics
@@ -39,8 +38,6 @@ from gan_lib.preprocessing.task import TaskContext, run_task
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
-
-_SECONDS_BETWEEN_LOOKS = 1.0
 
 
 @dataclass(frozen=True)
@@ -70,7 +67,7 @@ def preprocess(spark: SparkSession, settings: PreprocessSettings) -> Published:
     base = _last_version(settings)
     staging = storage.join(output, "_staging")
     draft = storage.join(staging, "plans", uuid.uuid4().hex)
-    classes = base.source.get("classes", []) if base else []
+    classes = _classes_of(base) if base else {}
     listing = settings.source.listing(Context(spark, storage.join(draft, "spool"), classes))
     known = list(sample_status.of_version(version_url(output, base.version))) if base else []
     plan = plan_corpus(listing.frame, storage.join(draft, "listing"), known, settings.work.task_bytes)
@@ -110,6 +107,10 @@ def _last_version(settings: PreprocessSettings) -> Manifest | None:
             "name another output, or set what it was made with."
         )
     return base
+
+
+def _classes_of(manifest: Manifest) -> dict[str, list[str]]:
+    return {name: meaning["classes"] for name, meaning in manifest.meanings.items() if "classes" in meaning}
 
 
 def _nothing_new(settings: PreprocessSettings, plan: Plan, base: Manifest | None, draft: str) -> Published:
@@ -156,7 +157,8 @@ class _Run:
         outputs = self._outputs(facts)
         fragments = [fragment for fact in facts for fragment in fact["fragments"]]
         dropped = pa.array(sorted(copies), pa.int64())
-        with _watched({output.path: 1 for output in outputs}, self.staged, "files", "writing"):
+        files = {output.path: 1 for output in outputs}
+        with watched(len(files), "files", "writing", partial(_done_in, self.staged, files)):
             new_files = merge(self.spark, self.context, fragments, outputs, dropped, self.staged)
         manifest = self._assemble(done, copies, new_files)
         final = version_url(self.settings.output, self.version)
@@ -173,7 +175,8 @@ class _Run:
         sizes = {
             f"{n:06d}.parquet": sum(work_unit.items for work_unit in task) for n, task in enumerate(self.plan.tasks)
         }
-        with _watched(sizes, storage.join(context.folder, "done"), "images", "cutting patches"):
+        done = partial(_done_in, storage.join(context.folder, "done"), sizes)
+        with watched(sum(sizes.values()), "samples", "cutting patches", done):
             parallelize(self.spark, list(enumerate(self.plan.tasks)), work, "task bigint").collect()
 
     def _duplicates(self, done: list[str]) -> dict[int, str]:
@@ -231,8 +234,9 @@ class _Run:
             counts=facts.counts,
             rejects=facts.rejects,
             configuration=self.settings.model_dump(mode="json"),
-            source={"fingerprint": facts.fingerprint, "read_before": self.plan.known, **self.listing.facts},
+            source={"fingerprint": facts.fingerprint, "read_before": self.plan.known},
             statistics=facts.numbers,
+            meanings={name: {"classes": list(classes)} for name, classes in self.listing.classes.items()},
         )
 
 
@@ -253,34 +257,13 @@ def _written(urls: list[str]) -> pa.Table:
     return pa.concat_tables([empty, *(table.replace_schema_metadata(None) for table in tables)])
 
 
-@contextmanager
-def _watched(sizes: Mapping[str, int], folder: str, unit: str, description: str) -> Iterator[None]:
-    """Show how far tasks are, by the files that they leave behind, while Spark has the main thread.
+def _done_in(folder: str, sizes: Mapping[str, int]) -> int:
+    """How much of a job is done, by the files that its tasks have left behind.
 
     Args:
-        sizes: file that a task leaves below ``folder`` -> how much is done with it.
         folder: where tasks leave them.
-        unit: of what is counted.
-        description: what the tasks do.
+        sizes: file that a task leaves below ``folder`` -> how much is done with it.
     """
-    stop = threading.Event()
     parents = {name.rpartition("/")[0] for name in sizes}
-
-    def done() -> int:
-        found = {f"{p}/{n}".lstrip("/") for p in parents for n in storage.list_names(storage.join(folder, p))}
-        return sum(size for name, size in sizes.items() if name in found)
-
-    with progress_bar(sum(sizes.values()), unit, description) as bar:
-
-        def watch() -> None:
-            while not stop.wait(_SECONDS_BETWEEN_LOOKS):
-                bar.update(done() - bar.n)
-
-        watcher = threading.Thread(target=watch, daemon=True)
-        watcher.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            watcher.join()
-            bar.update(done() - bar.n)
+    found = {f"{p}/{n}".lstrip("/") for p in parents for n in storage.list_names(storage.join(folder, p))}
+    return sum(size for name, size in sizes.items() if name in found)

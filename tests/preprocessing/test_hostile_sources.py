@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from gan_lib.core.images import ImageRejected
+from gan_lib.core.listing import Branch, Entry, branches, files_of
 from gan_lib.preprocessing.samples import Item, Part, from_batch
 from gan_lib.preprocessing.sources import manifest, tar
 from gan_lib.preprocessing.sources.folder import plain_items
-from gan_lib.preprocessing.sources.listing import Branch, Entry, SourceError, branches, files_of
+from gan_lib.preprocessing.sources.listing import SourceError
 from gan_lib.preprocessing.sources.manifest import ManifestSource
 from gan_lib.preprocessing.task import read_part
 from tests.preprocessing.conftest import file_of, fill, image
@@ -55,7 +56,7 @@ def test_a_file_that_vanishes_or_shrinks_after_it_was_listed_is_unreadable(tmp_p
 
 def test_a_folder_that_vanishes_while_it_is_listed_is_a_sample_that_says_so(tmp_path):
     (entry,) = files_of(Branch(str(tmp_path / "gone"), whole=True))
-    assert reason_of(Part(entry.path)) == "unreadable"
+    assert reason_of(Part(entry.url)) == "unreadable"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

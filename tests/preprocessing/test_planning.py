@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gan_lib.cluster.parallelize import parallelize
+from gan_lib.core.listing import branches, branches_by_task, files_of
 from gan_lib.preprocessing.planning import Plan, WorkUnit, plan_corpus, share_out
 from gan_lib.preprocessing.publishing.merging import plan_files
 from gan_lib.preprocessing.samples import COLUMNS, Item, Part, from_batch, in_batches, to_batch
-from gan_lib.preprocessing.sources.listing import branches, files_of, shares
 
 MEBIBYTE = 2**20
 
@@ -86,6 +86,6 @@ def test_branches_of_a_tree_hold_every_file_once(tmp_path: Path, depth, fan):
         folder.mkdir(parents=True, exist_ok=True)
         for number in range(2):
             (folder / f"{number}.jpg").write_bytes(b"x")
-    found = [entry.path for share in shares(str(tmp_path)) for branch in share for entry in files_of(branch)]
+    found = [entry.url for share in branches_by_task(str(tmp_path)) for branch in share for entry in files_of(branch)]
     assert sorted(found) == sorted(str(path) for path in tmp_path.glob("**/*.jpg"))
     assert len(branches(str(tmp_path))) <= 600

@@ -16,10 +16,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from gan_lib.core.errors import UserError
 from gan_lib.core.images import decode
+from gan_lib.core.listing import branches, files_of
 from gan_lib.dataset.schema import Schema
 from gan_lib.preprocessing.sources.folder import plain_items
-from gan_lib.preprocessing.sources.listing import SourceError, branches, files_of
+from gan_lib.preprocessing.sources.listing import SourceError
 from gan_lib.preprocessing.task import read_part
 from tests.preprocessing.conftest import accounts_of, file_of, fill, image, rows_of
 
@@ -67,7 +69,7 @@ def test_class_folders_become_labels_and_keep_their_numbers_when_a_class_is_adde
     assert accounts_of(first)["3.png"]["reason"] == "no-label"
     fill(tmp_path / "in", {"bird/4.png": file_of(image(4))})
     second = run(source, storage={"kind": "png"})
-    assert second.manifest.source["classes"] == ["cat", "dog", "bird"]
+    assert second.manifest.meanings["label"]["classes"] == ["cat", "dog", "bird"]
     assert labels_by_image(second)[image(4).tobytes()] == 2
     assert_petastorm_reads_the_same(second)
 
@@ -229,7 +231,7 @@ def test_idx_files_that_do_not_belong_together_stop_the_job(run, tmp_path):
     ],
 )
 def test_a_source_that_is_not_there_is_one_clear_sentence(run, source, words):
-    with pytest.raises(SourceError, match=words):
+    with pytest.raises(UserError, match=words):
         run(source)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
@@ -12,18 +12,9 @@ from pydantic import Field
 from gan_lib.cluster.parallelize import parallelize
 from gan_lib.core import storage
 from gan_lib.core.config import Settings
+from gan_lib.core.listing import Branch, Entry, branches_by_task, files_of, require_folder, subfolders
 from gan_lib.preprocessing.samples import COLUMNS, Item, Part, in_batches
-from gan_lib.preprocessing.sources.listing import (
-    Branch,
-    Context,
-    Entry,
-    Listing,
-    SourceError,
-    files_of,
-    require_folder,
-    shares,
-    subfolders,
-)
+from gan_lib.preprocessing.sources.listing import Context, Listing, SourceError
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -43,7 +34,7 @@ class FolderSource(Settings):
         """The files below ``path``.
 
         Raises:
-            SourceError: there is no such folder.
+            UserError: there is no such folder.
         """
         return Listing(list_folder(context, self.path, plain_items))
 
@@ -65,10 +56,10 @@ class ClassFolders(Settings):
         names = [folder.rstrip("/").rpartition("/")[2] for folder in subfolders(root)]
         if not names:
             raise SourceError(f"{self.path} holds no folders, and each should be a class.")
-        classes = _numbered(context.classes, names)
+        classes = context.numbered("label", names)
         numbers = {name: number for number, name in enumerate(classes)}
         frame = list_folder(context, root, partial(_labelled_items, numbers))
-        return Listing(frame, fields={"label": "int64"}, facts={"classes": classes})
+        return Listing(frame, fields={"label": "int64"}, classes={"label": classes})
 
 
 class CaptionedFolder(Settings):
@@ -82,7 +73,7 @@ class CaptionedFolder(Settings):
         """The images below ``path``; one without a text is a reject, and so is a text without an image.
 
         Raises:
-            SourceError: there is no such folder.
+            UserError: there is no such folder.
         """
         return Listing(list_folder(context, self.path, _captioned_items), fields={"caption": "str"})
 
@@ -101,9 +92,9 @@ class UnpairedFolders(Settings):
         """The files of all domains; a sample's name begins with its domain.
 
         Raises:
-            SourceError: one of the folders is not there.
+            UserError: one of the folders is not there.
         """
-        classes = _numbered(context.classes, self.domains)
+        classes = context.numbered("label", self.domains)
         frames = [
             list_folder(context, path, partial(_domain_items, name, classes.index(name)))
             for name, path in self.domains.items()
@@ -111,7 +102,7 @@ class UnpairedFolders(Settings):
         frame = frames[0]
         for other in frames[1:]:
             frame = frame.union(other)
-        return Listing(frame, fields={"label": "int64"}, facts={"classes": classes})
+        return Listing(frame, fields={"label": "int64"}, classes={"label": classes})
 
 
 ItemsOf = Callable[[str, Iterable[Entry]], Iterator[Item]]
@@ -122,27 +113,27 @@ def list_folder(context: Context, url: str, items_of: ItemsOf) -> DataFrame:
     """The files below a folder as a DataFrame of items, listed in Spark tasks.
 
     Raises:
-        SourceError: there is no such folder.
+        UserError: there is no such folder.
     """
     root = require_folder(url)
-    return parallelize(context.spark, shares(root), partial(_list_share, root, items_of), COLUMNS)
+    return parallelize(context.spark, branches_by_task(root), partial(_list_branches, root, items_of), COLUMNS)
 
 
-def _list_share(root: str, items_of: ItemsOf, share: list[Branch]) -> Iterator[pa.RecordBatch]:
-    return in_batches(item for branch in share for item in items_of(root, files_of(branch)))
+def _list_branches(root: str, items_of: ItemsOf, branches: list[Branch]) -> Iterator[pa.RecordBatch]:
+    return in_batches(item for branch in branches for item in items_of(root, files_of(branch)))
 
 
 def plain_items(root: str, entries: Iterable[Entry]) -> Iterator[Item]:
     """A sample for each file; its name is its path below ``root``."""
     for entry in entries:
-        name = entry.path[len(root) :].lstrip("/")
+        name = entry.key(root)
         try:
             name.encode()
         except UnicodeEncodeError:
             readable = name.encode("utf-8", "backslashreplace").decode()
-            yield Item(readable, (), stamp=entry.stamp, problem="bad-name: it is not valid UTF-8")
+            yield Item(readable, (), stamp=entry.etag, problem="bad-name: it is not valid UTF-8")
         else:
-            yield Item(name, (Part(entry.path, 0, entry.size),), stamp=entry.stamp)
+            yield Item(name, (Part(entry.url, 0, entry.size),), stamp=entry.etag)
 
 
 def _labelled_items(numbers: Mapping[str, int], root: str, entries: Iterable[Entry]) -> Iterator[Item]:
@@ -182,8 +173,3 @@ def _captioned_items(root: str, entries: Iterable[Entry]) -> Iterator[Item]:
 def _stem(name: str) -> str:
     folder, slash, file = name.rpartition("/")
     return folder + slash + (file.rpartition(".")[0] or file)
-
-
-def _numbered(known: Sequence[str], names: Iterable[str]) -> list[str]:
-    """Class names by number: those that an earlier version knows keep theirs."""
-    return [*known, *sorted(set(names) - set(known))]

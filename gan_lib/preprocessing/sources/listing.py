@@ -1,24 +1,15 @@
-"""What a source returns, what it is given, and the folders that most of them walk through."""
+"""What a source is given, and what it returns."""
 
 from __future__ import annotations
 
-import os
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from fsspec.implementations.local import LocalFileSystem
-
-from gan_lib.core import storage
 from gan_lib.core.errors import UserError
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
-
-# Enough folders for a large cluster to list at once, few enough for the driver to find quickly.
-_FOLDERS_WANTED = 512
-_LEAST_FOLDERS_A_TASK = 8
 
 
 class SourceError(UserError):
@@ -32,8 +23,13 @@ class Context:
     spark: SparkSession
     spool: str
     """folder for bytes that are in no file yet: rows of a table, content of compressed files"""
-    classes: Sequence[str] = ()
-    """the class names that the dataset's last version knows; their numbers stay"""
+    classes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """field -> the class names that the dataset's last version knows; their numbers stay"""
+
+    def numbered(self, field_name: str, names: Iterable[str]) -> list[str]:
+        """Class names by number: those that an earlier version knows keep theirs, new ones follow in order."""
+        known = list(self.classes.get(field_name, ()))
+        return [*known, *sorted(set(names) - set(known))]
 
 
 @dataclass(frozen=True)
@@ -45,113 +41,5 @@ class Listing:
     """names of the dataset's image fields, in the order of each sample's parts"""
     fields: Mapping[str, str] = field(default_factory=dict)
     """name -> numpy dtype of the values that go with them"""
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    """what the manifest should tell about the source, such as the names of classes"""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A file as a store lists it."""
-
-    path: str
-    size: int
-    stamp: str
-
-
-@dataclass(frozen=True)
-class Branch:
-    """A folder to be listed by one task, whole or only the files right in it."""
-
-    url: str
-    whole: bool
-
-
-def require_folder(url: str) -> str:
-    """``url``, made absolute.
-
-    Raises:
-        SourceError: no folder is there.
-    """
-    if not storage.is_folder(url):
-        what = "is a file, not a folder" if storage.exists(url) else "is not there"
-        raise SourceError(f"The folder of images {url} {what}.")
-    return storage.absolute(url)
-
-
-def branches(url: str) -> list[Branch]:
-    """Cut a tree of folders into parts that tasks list side by side.
-
-    Walks down from ``url``, breadth first, only until there are enough folders to share.
-    """
-    waiting = deque([url])
-    opened: list[Branch] = []
-    while waiting and len(waiting) + len(opened) < _FOLDERS_WANTED:
-        folder = waiting.popleft()
-        opened.append(Branch(folder, whole=False))
-        waiting.extend(subfolders(folder))
-    return opened + [Branch(folder, whole=True) for folder in waiting]
-
-
-def shares(url: str) -> list[list[Branch]]:
-    """The branches of a tree, dealt to tasks."""
-    all_branches = branches(url)
-    tasks = -(-len(all_branches) // _LEAST_FOLDERS_A_TASK)
-    return [all_branches[task::tasks] for task in range(tasks)]
-
-
-def files_of(branch: Branch) -> Iterator[Entry]:
-    """The files of a branch, in no order. Names that begin with a dot, and linked folders, are passed over."""
-    waiting = [branch.url]
-    while waiting:
-        for entry in _entries(waiting.pop()):
-            if not isinstance(entry, str):
-                yield entry
-            elif branch.whole:
-                waiting.append(entry)
-
-
-def subfolders(url: str) -> list[str]:
-    """The folders directly below a folder, sorted."""
-    return sorted(entry for entry in _entries(url) if isinstance(entry, str))
-
-
-def _entries(url: str) -> Iterator[Entry | str]:
-    """What lies directly in a folder: files as entries, folders as URLs."""
-    fs, path = storage.open_store(url)
-    if isinstance(fs, LocalFileSystem):
-        yield from _local_entries(path)
-        return
-    for info in fs.ls(path, detail=True):
-        location = fs.unstrip_protocol(info["name"])
-        if os.path.basename(location.rstrip("/")).startswith(".") or location.rstrip("/") == url.rstrip("/"):
-            continue
-        if info["type"] == "directory":
-            yield location
-        else:
-            stamp = info.get("ETag") or info.get("mtime") or info.get("LastModified") or info.get("created") or ""
-            yield Entry(location, int(info["size"] or 0), str(stamp))
-
-
-def _local_entries(path: str) -> Iterator[Entry | str]:
-    """As :func:`_entries`, ten times faster than fsspec on a local disk."""
-    try:
-        listed = os.scandir(path)
-    except OSError:  # not for us to read, or gone meanwhile: a sample of its own, that says so when it is read
-        yield Entry(path, 0, "")
-        return
-    with listed as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                yield entry.path
-            elif not (entry.is_symlink() and os.path.isdir(entry.path)):
-                yield _local_file(entry)
-
-
-def _local_file(entry: os.DirEntry[str]) -> Entry:
-    try:
-        status = entry.stat()
-    except OSError:  # a link to nowhere or to itself: reading it will say so
-        return Entry(entry.path, 0, "")
-    return Entry(entry.path, status.st_size, str(status.st_mtime_ns))
+    classes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """name of a field -> names of the classes that its numbers stand for"""

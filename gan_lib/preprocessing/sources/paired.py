@@ -26,7 +26,7 @@ class PairedFolders(Settings):
         """The pairs; an image without its partner is a reject.
 
         Raises:
-            SourceError: one of the folders is not there.
+            UserError: one of the folders is not there.
         """
         inputs = list_folder(context, self.input, plain_items)
         targets = list_folder(context, self.target, plain_items)

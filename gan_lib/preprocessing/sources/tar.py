@@ -18,16 +18,9 @@ from pydantic import Field
 from gan_lib.cluster.parallelize import parallelize
 from gan_lib.core import storage
 from gan_lib.core.config import Settings
+from gan_lib.core.listing import Entry, branches, files_of, require_folder
 from gan_lib.preprocessing.samples import COLUMNS, Item, Part, in_batches
-from gan_lib.preprocessing.sources.listing import (
-    Context,
-    Entry,
-    Listing,
-    SourceError,
-    branches,
-    files_of,
-    require_folder,
-)
+from gan_lib.preprocessing.sources.listing import Context, Listing, SourceError
 from gan_lib.preprocessing.sources.spool import spooled
 
 _IMAGES = ("jpg", "jpeg", "png", "webp", "gif", "tif", "tiff", "bmp", "ppm", "avif")
@@ -57,7 +50,7 @@ class TarSource(Settings):
         """
         root = require_folder(self.path)
         found = [entry for branch in branches(root) for entry in files_of(branch)]
-        shards = [entry for entry in found if entry.path.endswith((".tar", *_COMPRESSED))]
+        shards = [entry for entry in found if entry.url.endswith((".tar", *_COMPRESSED))]
         if not shards:
             raise SourceError(f"{self.path} holds no .tar files.")
         read = partial(_read_shard, root=root, spool=context.spool, fields=self.fields)
@@ -65,7 +58,7 @@ class TarSource(Settings):
 
 
 def _read_shard(shard: Entry, root: str, spool: str, fields: Mapping[str, str]) -> Iterator[pa.RecordBatch]:
-    name = shard.path[len(root) :].lstrip("/")
+    name = shard.key(root)
     yield from in_batches(_items(shard, name, spool, fields))
 
 
@@ -74,7 +67,7 @@ def _items(shard: Entry, prefix: str, spool: str, fields: Mapping[str, str]) -> 
     try:
         # Members of a compressed tar can be read in their order only, so each sample is copied as it goes by.
         with (
-            storage.open_file(shard.path) as file,
+            storage.open_file(shard.url) as file,
             tarfile.open(fileobj=file, mode="r:*" if compressed else "r:") as tar,
         ):
             for key, sample in _samples(tar):
@@ -85,7 +78,7 @@ def _items(shard: Entry, prefix: str, spool: str, fields: Mapping[str, str]) -> 
                 else:
                     yield item
     except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
-        yield Item(prefix, (), stamp=shard.stamp, problem=f"corrupt: the tar file breaks off: {error}")
+        yield Item(prefix, (), stamp=shard.etag, problem=f"corrupt: the tar file breaks off: {error}")
 
 
 def _samples(tar: tarfile.TarFile) -> Iterator[tuple[str, Sample]]:
@@ -117,14 +110,14 @@ def _image(sample: Sample) -> tarfile.TarInfo | None:
 def _item(tar: tarfile.TarFile, sample: Sample, name: str, shard: Entry, fields: Mapping[str, str]) -> Item:
     image = _image(sample)
     if image is None:
-        return Item(name, (), stamp=shard.stamp, problem="no-image: the sample holds no image file")
+        return Item(name, (), stamp=shard.etag, problem="no-image: the sample holds no image file")
     if not image.isreg() or image.issparse():  # what it stands for lies elsewhere, or not in one piece
-        return Item(name, (), stamp=shard.stamp, problem="unsupported: a link, a device or a sparse file in a tar file")
-    if shard.path.endswith(_COMPRESSED) and image.size > _UNPACKED_BYTES:
+        return Item(name, (), stamp=shard.etag, problem="unsupported: a link, a device or a sparse file in a tar file")
+    if shard.url.endswith(_COMPRESSED) and image.size > _UNPACKED_BYTES:
         problem = f"too-many-bytes: {image.size}, of a compressed tar file {_UNPACKED_BYTES} are unpacked at most"
-        return Item(name, (), stamp=shard.stamp, problem=problem)
+        return Item(name, (), stamp=shard.etag, problem=problem)
     # A shard that was repacked has another stamp, but an untouched image in it has not: its own time is taken.
-    item = Item(name, (Part(shard.path, image.offset_data, image.size),), stamp=str(image.mtime))
+    item = Item(name, (Part(shard.url, image.offset_data, image.size),), stamp=str(image.mtime))
     try:
         return item.with_fields(_values(tar, dict(sample), fields))
     except (ValueError, KeyError, tarfile.TarError) as error:
