@@ -1,7 +1,7 @@
 """Randomness as a function of where the work stands: the one scheme of the house, with no state that must be saved.
 
 A number depends on a seed, on the name of the stream that it belongs to ("crop/row", "latent", ...) and on a position:
-the number of a sample, a row or a step. So it is the same on one rank and on a hundred, in any batch, after any restart.
+the number of a sample, a row or a step. So it is the same on one rank and on a hundred, in any batch, and later on.
 Bits come from the finaliser of SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators",
 2014). It promises the same numbers for every version of numpy and torch, which their own generators do not.
 """

@@ -1,1 +1,1 @@
-"""Measures of an image against the truth, each with the protocol that its numbers are comparable under."""
+"""Measures, each with the protocol that its numbers are comparable under, and accumulators that merge over ranks."""

@@ -6,17 +6,19 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from gan_lib.metrics.fidelity import luma, psnr, ssim
+from gan_lib.metrics.fidelity import luma, luma_psnr, psnr, ssim
 
 rng = np.random.default_rng(0)
 noise = rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)
 
 
 def test_luma_of_black_and_white_are_the_ends_of_the_studio_range():
-    ends = np.array([[[0, 0, 0], [255, 255, 255]]], dtype=np.uint8)
-    assert luma(ends) == pytest.approx(np.array([[16.0, 235.0]]))
+    ends = torch.tensor([0, 255], dtype=torch.uint8).expand(1, 3, 1, 2)
+    assert luma(ends).tolist() == [[pytest.approx([16.0, 235.0])]]
+    assert torch.equal(luma(ends[:, :1]), luma(ends))  # grey is as RGB of three equal channels
 
 
 def test_psnr_of_a_constant_difference_has_its_closed_form():
@@ -29,6 +31,20 @@ def test_psnr_of_a_constant_difference_has_its_closed_form():
 def test_psnr_of_equal_images_is_infinite_and_ssim_is_one():
     assert psnr(noise, noise) == math.inf
     assert ssim(noise, noise) == pytest.approx(1.0)
+
+
+def test_each_image_of_a_batch_has_its_own_psnr():
+    targets = torch.from_numpy(noise).permute(2, 0, 1).expand(3, -1, -1, -1)
+    predictions = torch.stack([(targets[0].int() + step).clamp(0, 255).to(torch.uint8) for step in (0, 1, 9)])
+    found = luma_psnr(targets, predictions, border=4)
+    assert found.dtype == torch.float64 and found[0] == math.inf
+    expected = [psnr(noise, prediction.permute(1, 2, 0).numpy()) for prediction in predictions]
+    assert found.tolist() == expected
+
+
+def test_a_prediction_need_not_be_of_whole_levels():
+    grey = torch.full((1, 1, 20, 20), 100.0)
+    assert luma_psnr(grey, grey + 0.5, border=4).item() == pytest.approx(20 * math.log10(255 / (0.5 * 219 / 255)))
 
 
 def test_what_lies_in_the_border_does_not_count():
@@ -49,9 +65,9 @@ def test_bicubic_on_set5_matches_the_published_figure(shared_data):
     """Papers give 28.42 dB with MATLAB's bicubic; Pillow's kernel has the same support and a = -0.5."""
     values = []
     for path in sorted((shared_data / "Set5").glob("*.png")):
-        truth = Image.open(path).convert("RGB")
-        truth = truth.crop((0, 0, truth.width // 4 * 4, truth.height // 4 * 4))
-        low = truth.resize((truth.width // 4, truth.height // 4), Image.Resampling.BICUBIC)
-        again = low.resize(truth.size, Image.Resampling.BICUBIC)
-        values.append(psnr(np.asarray(truth), np.asarray(again)))
+        target = Image.open(path).convert("RGB")
+        target = target.crop((0, 0, target.width // 4 * 4, target.height // 4 * 4))
+        low = target.resize((target.width // 4, target.height // 4), Image.Resampling.BICUBIC)
+        again = low.resize(target.size, Image.Resampling.BICUBIC)
+        values.append(psnr(np.asarray(target), np.asarray(again)))
     assert np.mean(values) == pytest.approx(28.42, abs=0.25)
