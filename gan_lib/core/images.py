@@ -44,6 +44,7 @@ Size = tuple[int, int]
 
 # Formats whose parsers we let near a stranger's bytes. Left out on purpose: EPS runs programs, ICO and PSD hold others.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "AVIF")
+_LOSSY = ("JPEG", "MPO", "WEBP", "AVIF")  # WebP and AVIF may be exact, but nothing in the file promises it
 _ORIENTATION_TAG = 0x0112
 PILLOW_BOMB_LIMIT = 2 * (Image.MAX_IMAGE_PIXELS or 2**26)
 # libvips' own words. As small as OpenCV's level 3 on enlarged photos, and three times as fast:
@@ -109,12 +110,7 @@ def decode_enough(content: bytes, limits: Limits, enough: Callable[[Size], Size]
     Returns:
         the pixels, and the size of the whole image.
     """
-    if not content:
-        raise ImageRejected("empty", "the file has no bytes")
-    if len(content) > limits.max_bytes:
-        raise ImageRejected("too-many-bytes", f"{len(content)} bytes, allowed are {limits.max_bytes}")
-    image = _open(content)
-    _check_size(image.size, limits)
+    image = _open_within(content, limits)
     try:
         if _is_ordinary_jpeg(image):
             return _decode_jpeg(content, image, enough)
@@ -137,6 +133,28 @@ def _decode_jpeg(content: bytes, image: Image.Image, enough: Callable[[Size], Si
         content, strict=True, min_height=-(-image.height // parts), min_width=-(-image.width // parts)
     )
     return _oriented(pixels, orientation), (height, width)
+
+
+def decode_label_map(content: bytes, limits: Limits | None = None) -> NDArray[np.int32]:
+    """(height, width) of classes, exactly as a lossless file of one number a pixel stores them.
+
+    Grey levels of 1, 8 or 16 bits are the classes; of a palette image its indices are, whatever their colours.
+
+    Raises:
+        ImageRejected: with the reason, as :func:`decode`; ``unsupported`` for colour, alpha and lossy formats.
+    """
+    limits = limits or Limits()
+    image = _open_within(content, limits)
+    if image.format in _LOSSY or image.mode not in ("1", "L", "P", "I", "I;16", "I;16B"):
+        raise ImageRejected(
+            "unsupported", f"{image.format} of mode {image.mode} stores no classes: write a grey or palette PNG"
+        )
+    try:
+        return np.ascontiguousarray(np.asarray(_upright(image)), dtype=np.int32)
+    except Image.DecompressionBombError as error:
+        raise ImageRejected("too-many-pixels", str(error)) from None
+    except Exception as error:
+        raise ImageRejected("corrupt", str(error) or type(error).__name__) from None
 
 
 def size_of(content: bytes) -> tuple[int, int]:
@@ -179,6 +197,17 @@ def encode_webp(pixels: Pixels, quality: int) -> bytes:
     if not done:
         raise ValueError(f"OpenCV cannot encode an array of shape {pixels.shape} as WebP")
     return encoded.tobytes()
+
+
+def _open_within(content: bytes, limits: Limits) -> Image.Image:
+    """Read the header and see that the file costs no more than it may; no pixel is decoded yet."""
+    if not content:
+        raise ImageRejected("empty", "the file has no bytes")
+    if len(content) > limits.max_bytes:
+        raise ImageRejected("too-many-bytes", f"{len(content)} bytes, allowed are {limits.max_bytes}")
+    image = _open(content)
+    _check_size(image.size, limits)
+    return image
 
 
 def _open(content: bytes) -> Image.Image:

@@ -18,6 +18,7 @@ from gan_lib.core.images import (
     Limits,
     decode,
     decode_enough,
+    decode_label_map,
     encode_jpeg,
     encode_png,
     encode_webp,
@@ -219,3 +220,37 @@ def _linear_profile() -> bytes:
             text = profile[offset : offset + length]
             profile[offset : offset + length] = text.replace("sRGB".encode("utf-16-be"), "line".encode("utf-16-be"))
     return bytes(profile)
+
+
+def _stored(pixels: np.ndarray, kind: str = "PNG", palette: list[int] | None = None) -> bytes:
+    image = Image.fromarray(pixels)
+    if palette is not None:
+        image.putpalette(palette)
+    buffer = io.BytesIO()
+    image.save(buffer, kind)
+    return buffer.getvalue()
+
+
+def test_a_label_map_is_the_numbers_that_were_stored() -> None:
+    classes = np.random.default_rng(0).integers(0, 256, (17, 23))
+    for stored in (classes.astype(np.uint8), (classes * 200).astype(np.uint16)):
+        assert np.array_equal(decode_label_map(_stored(stored)), stored)
+    shuffled = np.random.default_rng(1).permutation(256).repeat(3).tolist()
+    assert np.array_equal(decode_label_map(_stored(classes.astype(np.uint8), palette=shuffled)), classes)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
+def test_a_lossy_file_is_no_label_map(kind: str) -> None:
+    with pytest.raises(ImageRejected, match="unsupported"):
+        decode_label_map(_stored(np.zeros((8, 8), np.uint8), kind))
+
+
+def test_colours_are_no_label_map() -> None:
+    with pytest.raises(ImageRejected, match=r"unsupported.*RGB"):
+        decode_label_map(_stored(np.zeros((8, 8, 3), np.uint8)))
+
+
+@pytest.mark.parametrize("content", [b"", b"no image", _stored(np.zeros((64, 64), np.uint8))[:60]])
+def test_broken_label_maps_are_rejected(content: bytes) -> None:
+    with pytest.raises(ImageRejected):
+        decode_label_map(content)
