@@ -12,7 +12,10 @@ import torch
 
 from gan_lib import tracking
 from gan_lib.core.images import Pixels, decode, encode_jpeg, size_of
-from gan_lib.export.artifact import Architecture, Artifact, receptive_halo
+from gan_lib.export.architecture import Architecture
+from gan_lib.export.artifact import Artifact, Tiling
+from gan_lib.export.ports import Image
+from gan_lib.export.receptive_field import receptive_halo
 from gan_lib.nets.srresnet import SRResNet
 from gan_lib.tracking import TrackingSettings
 
@@ -98,7 +101,8 @@ def _register(work: Work) -> None:
     torch.manual_seed(0)
     architecture = Architecture.of(SRResNet, scale=SCALE, base_channels=CHANNELS, blocks=BLOCKS)
     net = architecture.build().eval().requires_grad_(False)
-    Artifact(net, SCALE, 1, receptive_halo(net), (-1.0, 1.0), architecture).save(work.artifact)
+    image, tiling = {"image": Image()}, Tiling(SCALE, receptive_halo(net))
+    Artifact(net, architecture, image, image, tiling).save(work.artifact)
     here = os.getcwd()
     os.chdir(work.folder)  # where mlflow puts the artifacts of an SQLite store
     try:

@@ -1,1 +1,4 @@
-"""PACKAGE."""
+"""What leaves a training: a net with its signature, saved and loaded without pickle.
+
+Knows nothing of files' formats, Spark, MLflow or tiles.
+"""

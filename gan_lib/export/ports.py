@@ -1,12 +1,16 @@
 """The ports of an artifact: what goes into a trained net and what comes out, in terms of media and not of tensors.
 
-Each port says which tensor the net sees. How a file or a table's column becomes that tensor is scoring's business.
+Each port says which tensor the net sees. Which columns of a table stand for it is said in
+:mod:`gan_lib.export.signature`; how a file or a value becomes that tensor is scoring's business.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
+
+from gan_lib.export.errors import ArtifactError
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,14 @@ class Image:
     height: int | None = None
     width: int | None = None
 
+    def __post_init__(self) -> None:
+        _require_positive(
+            self, channels=self.channels, size_divisor=self.size_divisor, height=self.height, width=self.width
+        )
+        low, high = self.value_range
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            raise ArtifactError(f"value_range of an image must rise between two numbers, not go from {low} to {high}.")
+
 
 @dataclass(frozen=True)
 class Mask:
@@ -40,6 +52,9 @@ class LabelMap:
     classes: int
     size_divisor: int = 1
 
+    def __post_init__(self) -> None:
+        _require_positive(self, classes=self.classes, size_divisor=self.size_divisor)
+
 
 @dataclass(frozen=True)
 class Label:
@@ -49,6 +64,13 @@ class Label:
     classes: int
     names: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        _require_positive(self, classes=self.classes)
+        if self.names and len(self.names) != self.classes:
+            raise ArtifactError(
+                f"A label of {self.classes} classes has {len(self.names)} names: give each one, or none."
+            )
+
 
 @dataclass(frozen=True)
 class Vector:
@@ -56,6 +78,9 @@ class Vector:
 
     kind: ClassVar[str] = "vector"
     size: int
+
+    def __post_init__(self) -> None:
+        _require_positive(self, size=self.size)
 
 
 @dataclass(frozen=True)
@@ -65,6 +90,10 @@ class Latent:
     kind: ClassVar[str] = "latent"
     shape: tuple[int, ...]
     distribution: Literal["normal", "uniform"] = "normal"
+
+    def __post_init__(self) -> None:
+        for size in self.shape:
+            _require_positive(self, shape=size)
 
 
 @dataclass(frozen=True)
@@ -76,6 +105,9 @@ class Tokens:
     length: int
     separator: str = " "
 
+    def __post_init__(self) -> None:
+        _require_positive(self, length=self.length, vocabulary=len(self.vocabulary))
+
 
 @dataclass(frozen=True)
 class Audio:
@@ -84,6 +116,9 @@ class Audio:
     kind: ClassVar[str] = "audio"
     rate: int
     samples: int | None = None
+
+    def __post_init__(self) -> None:
+        _require_positive(self, rate=self.rate, samples=self.samples)
 
 
 @dataclass(frozen=True)
@@ -94,6 +129,9 @@ class Notes:
     pitches: int
     steps: int
 
+    def __post_init__(self) -> None:
+        _require_positive(self, pitches=self.pitches, steps=self.steps)
+
 
 @dataclass(frozen=True)
 class Voxels:
@@ -102,5 +140,17 @@ class Voxels:
     kind: ClassVar[str] = "voxels"
     side: int
 
+    def __post_init__(self) -> None:
+        _require_positive(self, side=self.side)
+
 
 Port = Image | Mask | LabelMap | Label | Vector | Latent | Tokens | Audio | Notes | Voxels
+
+KINDS: dict[str, type[Port]] = {port.kind: port for port in get_args(Port)}
+"""The class of each kind of port, by the name it has in ``artifact.json``."""
+
+
+def _require_positive(port: Port, **sizes: int | None) -> None:
+    for name, size in sizes.items():
+        if size is not None and size < 1:
+            raise ArtifactError(f"{name} of a port of kind {port.kind} must be 1 or more, not {size}.")

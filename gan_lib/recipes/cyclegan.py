@@ -13,7 +13,9 @@ from torch.optim import Adam, Optimizer
 
 from gan_lib import augment, losses
 from gan_lib.core import config
-from gan_lib.export.artifact import Architecture, Artifact
+from gan_lib.export.architecture import Architecture
+from gan_lib.export.artifact import Artifact, Tiling
+from gan_lib.export.ports import Image
 from gan_lib.nets.cyclegan import PatchGAN, ResnetGenerator
 from gan_lib.nets.image_pool import ImagePool
 from gan_lib.recipes.dcgan import coloured, resized
@@ -118,7 +120,8 @@ class CycleGANRecipe(Recipe):
     def artifact(self) -> Artifact:
         """The configured direction; instance norm sees the whole image, so there is no halo that tiles it exactly."""
         architecture = Architecture.of(ResnetGenerator, base_channels=self.settings.base_channels, blocks=self.settings.blocks)
-        return Artifact(self.nets[self.settings.export], 1, 4, None, (-1.0, 1.0), architecture)
+        image = Image(size_divisor=4)
+        return Artifact(self.nets[self.settings.export], architecture, {"image": image}, {"image": image}, Tiling(1, None))
 
     def _judge(self, collection: str, real: Tensor, fake: Tensor) -> Tensor:
         judge = self.nets[f"discriminator_{collection}"]

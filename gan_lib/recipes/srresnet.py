@@ -11,7 +11,10 @@ from torch.optim import Adam, Optimizer
 
 from gan_lib import augment, losses
 from gan_lib.core import config
-from gan_lib.export.artifact import Architecture, Artifact, receptive_halo
+from gan_lib.export.architecture import Architecture
+from gan_lib.export.artifact import Artifact, Tiling
+from gan_lib.export.ports import Image
+from gan_lib.export.receptive_field import receptive_halo
 from gan_lib.nets.srresnet import SRResNet, enlarge_bicubic
 from gan_lib.recipes.protocol import Batch, Logs, Progress, Recipe, Update
 
@@ -80,7 +83,8 @@ class SRResNetRecipe(Recipe):
     def artifact(self) -> Artifact:
         """The enlarging net."""
         net = self.nets["generator"]
-        return Artifact(net, self.settings.scale, 1, receptive_halo(net), (-1.0, 1.0), self.architecture)
+        tiling = Tiling(self.settings.scale, receptive_halo(net))
+        return Artifact(net, self.architecture, {"image": Image()}, {"image": Image()}, tiling)
 
 
 def build(settings: Settings) -> Recipe:

@@ -9,7 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from gan_lib import tracking
-from gan_lib.export.artifact import Architecture, Artifact, receptive_halo
+from gan_lib.export.architecture import Architecture
+from gan_lib.export.artifact import Artifact, Tiling
+from gan_lib.export.ports import Image
+from gan_lib.export.receptive_field import receptive_halo
 from gan_lib.nets.srresnet import SRResNet
 from gan_lib.tracking import TrackingSettings
 
@@ -99,7 +102,8 @@ def translator_of(net_class: type[nn.Module], scale: int, multiple: int = 1, **a
             continue
         fan_in = value[0].numel() if value.dim() > 1 else 25
         value.copy_(torch.randn(value.shape, generator=generator) * 0.5 / fan_in**0.5)
-    return Artifact(net, scale, multiple, receptive_halo(net, multiple), (-1.0, 1.0), architecture)
+    image, tiling = Image(size_divisor=multiple), Tiling(scale, receptive_halo(net, multiple))
+    return Artifact(net, architecture, {"image": image}, {"image": Image()}, tiling)
 
 
 def enlarger() -> Artifact:
