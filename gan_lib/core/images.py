@@ -79,13 +79,13 @@ class ImageRejected(UserError):
     ``not-a-image``, ``corrupt``, ``unsupported`` (an image of a kind that no rule covers).
     """
 
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(f"{reason}: {detail}")
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(f"{reason}: {message}")
         self.reason = reason
-        self.detail = detail
+        self.message = message
 
     def __reduce__(self) -> tuple[type[ImageRejected], tuple[str, str]]:
-        return type(self), (self.reason, self.detail)  # crosses process borders whole
+        return type(self), (self.reason, self.message)  # crosses process borders whole
 
 
 def decode(content: bytes, limits: Limits | None = None) -> Pixels:

@@ -75,7 +75,7 @@ def prepare(context: TaskContext, item: Item, number: int) -> tuple[SampleStatus
     try:
         return status, _rows(context, item, status)
     except ImageRejected as rejection:
-        status.status, status.reason, status.detail = REJECTED, rejection.reason, rejection.detail
+        status.status, status.reason, status.detail = REJECTED, rejection.reason, rejection.message
     except DatasetError as error:  # a label or caption that its field cannot hold
         status.status, status.reason, status.detail = REJECTED, "bad-field", str(error)
     return status, []

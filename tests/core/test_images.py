@@ -192,7 +192,7 @@ def test_the_header_tells_the_size():
 
 def test_a_rejection_survives_the_way_between_processes():
     copy = pickle.loads(pickle.dumps(ImageRejected("corrupt", "half")))
-    assert (copy.reason, copy.detail) == ("corrupt", "half")
+    assert (copy.reason, copy.message) == ("corrupt", "half")
 
 
 @settings(max_examples=150, deadline=None)
