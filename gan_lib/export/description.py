@@ -20,7 +20,7 @@ DESCRIPTION = "artifact.json"
 FORMAT = 2
 
 # Columns that stand beside those of the ports, in tables and in what a served model takes and gives.
-RESERVED = frozenset({"id", "seed", "error", "width", "height", "seconds"})
+RESERVED = frozenset({"content", "error", "height", "id", "seconds", "seed", "width"})
 
 T = TypeVar("T")
 
