@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -13,6 +15,8 @@ from gan_lib.augment import match_channels
 # ITU-R BT.601 with "studio" swing: what MATLAB's rgb2ycbcr computes, and therefore what the published tables mean by Y.
 _LUMA_WEIGHTS = (65.481 / 255, 128.553 / 255, 24.966 / 255)
 _LUMA_OFFSET = 16.0
+
+_SSIM = {"data_range": 255.0, "gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
 
 MOST_DECIBELS = 100.0
 """What equal images count as in a mean, which one flat image would otherwise make infinite."""
@@ -57,18 +61,47 @@ def ssim(target: NDArray[np.uint8], prediction: NDArray[np.uint8], border: int =
         ValueError: the shapes differ, or fewer than 11 x 11 pixels are left inside the border.
     """
     a, b = (inner[0].numpy() for inner in _inner_luma(_as_batch(target), _as_batch(prediction), border))
-    return float(
-        structural_similarity(a, b, data_range=255.0, gaussian_weights=True, sigma=1.5, use_sample_covariance=False)
-    )
+    return float(structural_similarity(a, b, **_SSIM))
+
+
+def psnr_rgb(target: NDArray[np.uint8], prediction: NDArray[np.uint8], border: int = 0) -> float:
+    """Peak signal-to-noise ratio in dB over all channels of one image, uint8 (H, W, 3); inf for equal images.
+
+    Raises:
+        ValueError: the shapes differ, or nothing is left inside the border.
+    """
+    a, b = _inner(target, prediction, border)
+    error = float(np.square(a - b).mean())
+    return float(10 * np.log10(255.0**2 / error)) if error else float("inf")
+
+
+def ssim_rgb(target: NDArray[np.uint8], prediction: NDArray[np.uint8], border: int = 0) -> float:
+    """The mean of :func:`ssim` over the channels of one image, uint8 (H, W, 3).
+
+    Raises:
+        ValueError: the shapes differ, or fewer than 11 x 11 pixels are left inside the border.
+    """
+    a, b = _inner(target, prediction, border)
+    return float(structural_similarity(a, b, channel_axis=2, **_SSIM))
+
+
+def _inner(
+    target: NDArray[np.uint8], prediction: NDArray[np.uint8], border: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    _require_comparable(target.shape, prediction.shape, target.shape[:2], border)
+    inside = slice(border, -border or None)
+    return target[inside, inside].astype(np.float64), prediction[inside, inside].astype(np.float64)
+
+
+def _require_comparable(target: Sequence[int], prediction: Sequence[int], sides: Sequence[int], border: int) -> None:
+    if tuple(target) != tuple(prediction):
+        raise ValueError(f"cannot compare a prediction of {tuple(prediction)} with a target of {tuple(target)}")
+    if min(sides) <= 2 * border:
+        raise ValueError(f"an image of {tuple(sides)} has nothing inside a border of {border}")
 
 
 def _inner_luma(target: Tensor, prediction: Tensor, border: int) -> tuple[Tensor, Tensor]:
-    if target.shape != prediction.shape:
-        raise ValueError(
-            f"cannot compare a prediction of {tuple(prediction.shape)} with a target of {tuple(target.shape)}"
-        )
-    if min(target.shape[-2:]) <= 2 * border:
-        raise ValueError(f"an image of {tuple(target.shape[-2:])} has nothing inside a border of {border}")
+    _require_comparable(target.shape, prediction.shape, target.shape[-2:], border)
     inside = slice(border, -border or None)
     return luma(target)[:, inside, inside], luma(prediction)[:, inside, inside]
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gan_lib.metrics.fidelity import luma, luma_psnr, psnr, ssim
+from gan_lib.metrics.fidelity import luma, luma_psnr, psnr, psnr_rgb, ssim, ssim_rgb
 
 rng = np.random.default_rng(0)
 noise = rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)
@@ -71,3 +71,23 @@ def test_bicubic_on_set5_matches_the_published_figure(shared_data):
         again = low.resize(target.size, Image.Resampling.BICUBIC)
         values.append(psnr(np.asarray(target), np.asarray(again)))
     assert np.mean(values) == pytest.approx(28.42, abs=0.25)
+
+
+def test_psnr_over_rgb_counts_every_channel_alike():
+    grey = np.full((20, 20, 3), 100, dtype=np.uint8)
+    bluer = grey + np.array([0, 0, 10], dtype=np.uint8)
+    assert psnr_rgb(grey, bluer) == pytest.approx(20 * math.log10(255 / 10) + 10 * math.log10(3))
+    assert psnr_rgb(grey, bluer) == psnr_rgb(grey, bluer[..., ::-1])
+    assert psnr_rgb(noise, noise) == math.inf
+    framed = noise.copy()
+    framed[0], framed[:, -1] = 0, 0
+    assert psnr_rgb(noise, framed, border=1) == math.inf
+
+
+def test_ssim_over_rgb_is_the_mean_of_the_channels():
+    other = rng.integers(0, 256, noise.shape, dtype=np.uint8)
+    one_channel_right = np.dstack([noise[..., 0], other[..., 1:]])
+    only_other = [
+        ssim_rgb(np.repeat(noise[..., c : c + 1], 3, 2), np.repeat(other[..., c : c + 1], 3, 2)) for c in (1, 2)
+    ]
+    assert ssim_rgb(noise, one_channel_right) == pytest.approx((1 + sum(only_other)) / 3)
