@@ -141,13 +141,13 @@ def _parsed(cls: type[T], values: Any) -> T:
     """JSON values -> the dataclass ``cls``; nothing is converted, and no unknown key is passed over."""
     known = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     if not isinstance(values, dict) or values.keys() - known:
-        raise ArtifactError(f"a {cls.__name__} has {', '.join(sorted(known)) or 'no values'}, not {values!r:.80}")
+        raise ArtifactError(f"{cls.__name__} has the keys {', '.join(sorted(known)) or 'none'}, not {values!r:.80}")
     try:
         return TypeAdapter(cls).validate_json(json.dumps(values), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
-        raise ArtifactError(f"{key} of a {cls.__name__}: {first['msg'].lower()}") from None
+        raise ArtifactError(f"{key} of {cls.__name__}: {first['msg'].lower()}") from None
 
 
 def _first(ports: Mapping[str, Port], cls: type[Port]) -> str | None:
