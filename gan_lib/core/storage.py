@@ -106,18 +106,19 @@ def _open_regular(path: str) -> IO[bytes]:
     return open(number, "rb")
 
 
-def write_atomic(url: str, data: bytes) -> None:
-    """Write ``data`` to ``url`` so that a reader sees the old content or the new, never a part."""
-    with writing(url) as file:
+def write_atomic(url: str, data: bytes, scratch: str | None = None) -> None:
+    """Write ``data`` to ``url`` so that a reader sees the old content or the new, never a part; see :func:`writing`."""
+    with writing(url, scratch) as file:
         file.write(data)
 
 
 @contextmanager
-def writing(url: str) -> Iterator[IO[bytes]]:
+def writing(url: str, scratch: str | None = None) -> Iterator[IO[bytes]]:
     """A file to write to, which appears at ``url`` when the block ends, and not at all when it raises.
 
-    Local: written beside it, flushed to the disk, then renamed. Object stores show an object only once it is whole; for
-    them the content waits in memory.
+    Local: written beside it, flushed to the disk, then renamed. It is written in ``scratch`` instead, a folder on the
+    same disk, where a killed process must leave nothing beside ``url``. Object stores show an object only once it is
+    whole; for them the content waits in memory.
     """
     fs, path = open_store(url)
     if not isinstance(fs, LocalFileSystem):
@@ -128,6 +129,9 @@ def writing(url: str) -> Iterator[IO[bytes]]:
         return
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     temporary = f"{path}.{uuid.uuid4().hex}.tmp"
+    if scratch is not None:
+        temporary = os.path.join(absolute(scratch), os.path.basename(temporary))
+        os.makedirs(os.path.dirname(temporary), exist_ok=True)
     try:
         with open(temporary, "wb") as file:
             yield file
