@@ -16,6 +16,21 @@ class UserError(Exception):
     exit_code = 2
 
 
+class Rejected(UserError):
+    """One file or row that cannot be used, though the others can: a row with a reason, not the end of a job.
+
+    ``reason`` is a short slug to count by; ``message`` says more.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(f"{reason}: {message}")
+        self.reason = reason
+        self.message = message
+
+    def __reduce__(self) -> tuple[type[Rejected], tuple[str, str]]:
+        return type(self), (self.reason, self.message)  # crosses process borders whole
+
+
 class TooManyRejects(UserError):
     """The job finished, but a larger share of its input was rejected than the configuration allows."""
 

@@ -17,13 +17,17 @@ Rules that bring every image to 8-bit RGB:
 * 16 bits a channel keep their high byte. Floats and 32-bit integers have no stated range and are rejected.
 * Transparency is laid over white.
 * Of an animation or a multi-page file the first frame counts.
+
+On request (:class:`PixelFormat`) alpha and 16 bits are kept; then libvips decodes the files that hold 16 bits.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import cast
 
@@ -36,7 +40,7 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from pydantic import Field
 
 from gan_lib.core.config import Settings
-from gan_lib.core.errors import UserError
+from gan_lib.core.errors import Rejected
 
 Pixels = NDArray[np.uint8]
 Size = tuple[int, int]
@@ -59,7 +63,8 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # ou
 class Limits(Settings):
     """What a file may cost before any memory is taken for its pixels.
 
-    Decoding takes at most ``max_bytes + 16 * max_pixels`` bytes: 3 a pixel for the result, the rest for odd colours.
+    Decoding takes at most ``max_bytes + 24 * max_pixels`` bytes: 3 to 8 a pixel for the result, the rest for colour
+    models that have to be converted.
     """
 
     max_bytes: int = Field(default=64 * 2**20, gt=0)
@@ -72,32 +77,44 @@ class Limits(Settings):
     """Largest long side over short side; None lets every shape through."""
 
 
-class ImageRejected(UserError):
-    """A file that does not become an image: ``reason`` is a short slug to count by, the message says more.
+class ImageRejected(Rejected):
+    """A file that does not become an image.
 
     Reasons: ``empty``, ``too-many-bytes``, ``too-many-pixels``, ``too-small``, ``too-long`` (aspect),
-    ``not-a-image``, ``corrupt``, ``unsupported`` (an image of a kind that no rule covers).
+    ``not-an-image``, ``corrupt``, ``unsupported`` (an image of a kind that no rule covers).
     """
 
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(f"{reason}: {message}")
-        self.reason = reason
-        self.message = message
 
-    def __reduce__(self) -> tuple[type[ImageRejected], tuple[str, str]]:
-        return type(self), (self.reason, self.message)  # crosses process borders whole
+@dataclass(frozen=True)
+class PixelFormat:
+    """What an image is brought to."""
+
+    channels: int = 3
+    """1: grey, 3: RGB, 4: RGB and alpha"""
+    bits: int = 8
+    """of each value: 8 (uint8) or 16 (uint16)"""
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the pixels."""
+        return np.dtype(np.uint8 if self.bits == 8 else np.uint16)
 
 
-def decode(content: bytes, limits: Limits | None = None) -> Pixels:
-    """Decode one image file into uint8 RGB, height x width x 3, C-contiguous.
+RGB = PixelFormat()
+
+
+def decode(content: bytes, limits: Limits | None = None, pixel_format: PixelFormat = RGB) -> NDArray:
+    """Decode one image file into height x width x channels of ``pixel_format`` (uint8 RGB), C-contiguous.
 
     Raises:
         ImageRejected: with the reason; nothing else, whatever the bytes are.
     """
-    return decode_enough(content, limits or Limits(), lambda size: size)[0]
+    return decode_enough(content, limits or Limits(), lambda size: size, pixel_format)[0]
 
 
-def decode_enough(content: bytes, limits: Limits, enough: Callable[[Size], Size]) -> tuple[Pixels, Size]:
+def decode_enough(
+    content: bytes, limits: Limits, enough: Callable[[Size], Size], pixel_format: PixelFormat = RGB
+) -> tuple[NDArray, Size]:
     """As :func:`decode`, but a JPEG may come at a half, a quarter or an eighth of its sides where that is enough.
 
     It takes half the time then: libjpeg computes the smaller image from the low frequencies of the larger.
@@ -106,6 +123,7 @@ def decode_enough(content: bytes, limits: Limits, enough: Callable[[Size], Size]
         content: the file.
         limits: what it may cost.
         enough: size of the whole image, upright -> the least that the pixels returned may have.
+        pixel_format: what the pixels are brought to.
 
     Returns:
         the pixels, and the size of the whole image.
@@ -113,9 +131,11 @@ def decode_enough(content: bytes, limits: Limits, enough: Callable[[Size], Size]
     image = _open_within(content, limits)
     try:
         if _is_ordinary_jpeg(image):
-            return _decode_jpeg(content, image, enough)
-        pixels = np.ascontiguousarray(_to_rgb(image))
-        return pixels, (pixels.shape[0], pixels.shape[1])
+            pixels, size = _decode_jpeg(content, image, enough)
+            return in_format(pixels, pixel_format), size
+        rgb_only = pixel_format == RGB
+        pixels = _to_rgb(image) if rgb_only else in_format(_everything(image, content), pixel_format)
+        return np.ascontiguousarray(pixels), (pixels.shape[0], pixels.shape[1])
     except ImageRejected:
         raise
     except Image.DecompressionBombError as error:  # a frame larger than its header said
@@ -133,6 +153,26 @@ def _decode_jpeg(content: bytes, image: Image.Image, enough: Callable[[Size], Si
         content, strict=True, min_height=-(-image.height // parts), min_width=-(-image.width // parts)
     )
     return _oriented(pixels, orientation), (height, width)
+
+
+def in_format(pixels: NDArray, pixel_format: PixelFormat) -> NDArray:
+    """Pixels (height, width, 1, 3 or 4 channels; uint8 or uint16) in another format.
+
+    Dropped alpha leaves the colours over white, dropped bits are the low ones, and grey is the luma of ITU-R BT.601.
+    """
+    if pixels.dtype != pixel_format.dtype:
+        pixels = (pixels >> 8).astype(np.uint8) if pixel_format.bits == 8 else pixels.astype(np.uint16) * np.uint16(257)
+    if pixels.shape[2] == 4 and pixel_format.channels != 4:
+        pixels = _colours_over_white(pixels)
+    if pixels.shape[2] == pixel_format.channels:
+        return pixels
+    if pixel_format.channels == 1:
+        return cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY)[..., None]
+    rgb = pixels if pixels.shape[2] == 3 else np.repeat(pixels, 3, axis=2)
+    if pixel_format.channels == 3:
+        return rgb
+    opaque = np.full((*rgb.shape[:2], 1), np.iinfo(rgb.dtype).max, rgb.dtype)
+    return np.concatenate([rgb, opaque], axis=2)
 
 
 def decode_label_map(content: bytes, limits: Limits | None = None) -> NDArray[np.int32]:
@@ -217,7 +257,7 @@ def _open(content: bytes) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise ImageRejected("too-many-pixels", str(error)) from None
     except UnidentifiedImageError:
-        raise ImageRejected("not-a-image", "no known image format begins like this") from None
+        raise ImageRejected("not-an-image", "no known image format begins like this") from None
     except Exception as error:
         raise ImageRejected("corrupt", str(error) or type(error).__name__) from None
 
@@ -285,6 +325,57 @@ def _to_rgb(image: Image.Image) -> Pixels:
     if profile is not None:
         upright = _to_srgb(upright, profile)
     return np.asarray(upright.convert("RGB"))
+
+
+def _everything(image: Image.Image, content: bytes) -> NDArray:
+    """All that the file holds, upright and in sRGB: height x width x 1, 3 or 4 channels of uint8 or uint16."""
+    if _is_deep(image, content):
+        return _deep_pixels(image, content)
+    profile = _foreign_profile(image)
+    image.load()
+    upright = _upright(image)
+    if upright.mode in ("I", "F"):
+        raise ImageRejected("unsupported", f"pixels of mode {upright.mode} (32 bits) have no stated range")
+    if upright.mode.startswith("I;16"):  # of a format other than PNG and TIFF
+        return np.asarray(upright).astype(np.uint16)[:, :, None]
+    transparent = "transparency" in upright.info or "A" in upright.getbands() or "a" in upright.getbands()
+    alpha = np.asarray(upright.convert("RGBA"))[:, :, 3:] if transparent else None
+    flat = upright.convert("RGBA").convert("RGB") if transparent else upright
+    if profile is not None:
+        flat = _to_srgb(flat, profile)
+    pixels = np.asarray(flat.convert("L"))[:, :, None] if flat.mode in ("1", "L") else np.asarray(flat.convert("RGB"))
+    return pixels if alpha is None else np.concatenate([pixels, alpha], axis=2)
+
+
+def _is_deep(image: Image.Image, content: bytes) -> bool:
+    """Whether the file holds 16 bits a value, of which Pillow would keep 8 in all but grey images."""
+    if image.format == "PNG":
+        return content[24] == 16  # the header comes first in any PNG; its ninth byte is the depth
+    if image.format == "TIFF":
+        tags = image.tag_v2  # type: ignore[attr-defined]
+        return set(tags.get(258, (1,))) == {16} and set(tags.get(339, (1,))) == {1}  # bits a value; unsigned
+    return False
+
+
+def _deep_pixels(image: Image.Image, content: bytes) -> NDArray:
+    """Decode by libvips, which keeps 16 bits in every colour model."""
+    loaded = pyvips.Image.new_from_buffer(content, "", fail_on="error")
+    if _foreign_profile(image) is not None:
+        with contextlib.suppress(pyvips.Error):  # a profile for another colour model, or none at all
+            loaded = loaded.icc_transform("srgb", intent="perceptual", depth=16)
+    pixels = np.asarray(loaded.numpy())
+    if pixels.ndim == 2:
+        pixels = pixels[:, :, None]
+    if pixels.shape[2] == 2:  # grey and alpha
+        pixels = pixels[:, :, [0, 0, 0, 1]]
+    return _oriented(pixels, _orientation(image))
+
+
+def _colours_over_white(pixels: NDArray) -> NDArray:
+    """(height, width, 4) -> (height, width, 3): what shows where the image lies on white paper."""
+    white = int(np.iinfo(pixels.dtype).max)
+    colours, alpha = pixels[:, :, :3].astype(np.uint32), pixels[:, :, 3:].astype(np.uint32)
+    return ((colours * alpha + white * (white - alpha) + white // 2) // white).astype(pixels.dtype)
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -152,7 +152,7 @@ def test_of_an_animation_the_first_frame_counts():
 def test_a_truncated_file_is_never_half_an_image(suffix, part):
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     content = _file(Image.fromarray(noise), suffix)
-    assert _rejection(content[: int(len(content) * part)]).reason in ("corrupt", "not-a-image")
+    assert _rejection(content[: int(len(content) * part)]).reason in ("corrupt", "not-an-image")
 
 
 def test_a_bomb_is_refused_by_its_header_alone():
@@ -175,7 +175,7 @@ def test_limits_name_their_reasons():
 
 
 @pytest.mark.parametrize(
-    "content, reason", [(b"", "empty"), (b"<html>not found</html>", "not-a-image"), (bytes(5000), "not-a-image")]
+    "content, reason", [(b"", "empty"), (b"<html>not found</html>", "not-an-image"), (bytes(5000), "not-an-image")]
 )
 def test_what_is_no_image_says_so(content, reason):
     assert _rejection(content).reason == reason
