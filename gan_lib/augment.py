@@ -1,8 +1,10 @@
-"""Random crops, flips and turns, and low-resolution partners: functions of a batch of images, on its own device.
+"""Random crops, flips and quarter turns, sizes, levels and channels: functions of a batch of images, on its own device.
 
-Images are (B, C, H, W). What is random is a function of (seed, position) for each sample: ``position`` is the
-loader's (B,) number of the sample in the order of training. So a sample is augmented alike on one rank and on a
-hundred, and again after a restart. Nothing here changes its input.
+Images are (B, C, H, W), label maps (B, H, W). What is random is a function of (seed, position) for each sample, where
+``position`` is the loader's (B,) number of the sample in the order of training (:mod:`gan_lib.core.random`). So it is
+augmented alike on one rank and on a hundred, and again after a restart. For the same reason tensors that belong
+together, such as an image and its label map, stay together when each is given the same seed and position; where two
+images shall be augmented apart, derive another seed for one of them. Nothing here changes its input.
 """
 
 from __future__ import annotations
@@ -10,76 +12,82 @@ from __future__ import annotations
 from functools import lru_cache
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-# The bits of a sample are split among the decisions made for it: each function stirs in a number of its own.
-_CROP_ROW, _CROP_COLUMN, _FLIP, _TURN = range(4)
-
-
-def random_bits(seed: int, position: Tensor, purpose: int = 0) -> Tensor:
-    """(B,) int64 in [0, 2^31): random bits that depend on (seed, position, purpose) alone, on any device.
-
-    A 64-bit counter through SplitMix64's finaliser (Steele, Lea and Flood, 2014); int64 wraps as uint64 does.
-    """
-    bits = torch.zeros_like(position, dtype=torch.int64)
-    for counter in (torch.tensor(seed), torch.tensor(purpose), position.long()):
-        bits = bits ^ (counter + 1) * -0x61C8864680B583EB
-        bits = (bits ^ _shifted(bits, 30)) * -0x40A7B892E31B1A47
-        bits = (bits ^ _shifted(bits, 27)) * -0x6B2FB644ECCEEE15
-        bits = bits ^ _shifted(bits, 31)
-    return _shifted(bits, 33)
-
-
-def random_uniform(seed: int, position: Tensor, size: int, purpose: int) -> Tensor:
-    """(B, size) float32 in [0, 1), such as a latent: row i depends on (seed, position[i], purpose) alone."""
-    counter = position.long().view(-1, 1) * size + torch.arange(size, device=position.device)
-    return _shifted(random_bits(seed, counter, purpose), 7) / 2**24
-
-
-def random_normal(seed: int, position: Tensor, size: int, purpose: int) -> Tensor:
-    """(B, size) of the standard normal distribution, as :func:`random_uniform` draws them (Box and Muller, 1958)."""
-    uniform = random_uniform(seed, position, 2 * size, purpose)
-    radius = torch.sqrt(-2 * torch.log1p(-uniform[:, :size]))
-    return radius * torch.cos(2 * torch.pi * uniform[:, size:])
+from gan_lib.core.random import random_bits
 
 
 def random_hflip(images: Tensor, seed: int, position: Tensor) -> Tensor:
-    """Each image mirrored left to right with probability 1/2."""
-    flip = (random_bits(seed, position, _FLIP) & 1).bool()
-    return torch.where(flip.view(-1, 1, 1, 1), images.flip(-1), images)
+    """Each image, or label map, mirrored left to right with probability 1/2."""
+    flipped = _each(random_bits(seed, "hflip", position) & 1, images).bool()
+    return torch.where(flipped, images.flip(-1), images)
 
 
 def random_rot90(images: Tensor, seed: int, position: Tensor) -> Tensor:
-    """Each square image turned by 0, 90, 180 or 270 degrees, equally likely.
+    """Each square image, or label map, rotated by 0, 90, 180 or 270 degrees, equally likely.
 
     Raises:
         ValueError: the images are not square.
     """
     if images.shape[-1] != images.shape[-2]:
-        raise ValueError(f"only square images can be turned and still form a batch, not {tuple(images.shape[-2:])}")
-    turns = random_bits(seed, position, _TURN) & 3
-    quarter = torch.where((turns & 1).bool().view(-1, 1, 1, 1), images.transpose(-1, -2).flip(-1), images)
-    return torch.where((turns & 2).bool().view(-1, 1, 1, 1), quarter.flip((-1, -2)), quarter)
+        raise ValueError(f"only square images can be rotated and still form a batch, not {tuple(images.shape[-2:])}")
+    quarters = _each(random_bits(seed, "rot90", position) & 3, images)
+    rotated = torch.where((quarters & 1).bool(), images.transpose(-1, -2).flip(-1), images)
+    return torch.where((quarters & 2).bool(), rotated.flip((-1, -2)), rotated)
 
 
-def random_crop(images: Tensor, size: int, seed: int, position: Tensor, multiple: int = 1) -> Tensor:
-    """(B, C, size, size): a square cut from each image, all places equally likely. Its corner's coordinates are
-    multiples of ``multiple``.
+def random_crop(images: Tensor, size: int, seed: int, position: Tensor, stride: int = 1) -> Tensor:
+    """(B, C, size, size), or (B, size, size) of label maps: a square cut from each, all corners equally likely.
+
+    A corner's coordinates are multiples of ``stride``. They depend on seed, position and the images' height and width
+    alone: tensors of one height and width, given the same seed and position, are cut in the same place.
 
     Raises:
         ValueError: the images are smaller than ``size``.
     """
+    if images.ndim == 3:
+        return random_crop(images.unsqueeze(1), size, seed, position, stride).squeeze(1)
     height, width = images.shape[-2:]
     if min(height, width) < size:
         raise ValueError(f"a crop of {size} pixels does not fit into images of {height}x{width}")
-    top = random_bits(seed, position, _CROP_ROW) % ((height - size) // multiple + 1) * multiple
-    left = random_bits(seed, position, _CROP_COLUMN) % ((width - size) // multiple + 1) * multiple
-    window = torch.arange(size, device=images.device)
-    rows = (top.to(images.device).view(-1, 1) + window).view(-1, 1, size, 1)
-    columns = (left.to(images.device).view(-1, 1) + window).view(-1, 1, 1, size)
+    top = random_bits(seed, "crop/row", position) % ((height - size) // stride + 1) * stride
+    left = random_bits(seed, "crop/column", position) % ((width - size) // stride + 1) * stride
+    inside = torch.arange(size, device=images.device)
+    rows = (top.to(images.device).view(-1, 1) + inside).view(-1, 1, size, 1)
+    columns = (left.to(images.device).view(-1, 1) + inside).view(-1, 1, 1, size)
     sample = torch.arange(len(images), device=images.device).view(-1, 1, 1, 1)
     channel = torch.arange(images.shape[1], device=images.device).view(1, -1, 1, 1)
     return images[sample, channel, rows, columns]
+
+
+def normalise(images: Tensor) -> Tensor:
+    """Levels, uint8 of 0 to 255 -> floats in [-1, 1]."""
+    return images.float() / 127.5 - 1
+
+
+def to_levels(values: Tensor) -> Tensor:
+    """Floats in [-1, 1] -> the nearest levels, uint8 of 0 to 255; what lies outside the range is clipped."""
+    return ((values.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+def resize(images: Tensor, size: int) -> Tensor:
+    """Floats (B, C, H, W) -> (B, C, size, size): bilinear, antialiased where it makes images smaller."""
+    if images.shape[-2:] == (size, size):
+        return images
+    return F.interpolate(images, size=(size, size), mode="bilinear", antialias=True)
+
+
+def match_channels(images: Tensor, channels: int) -> Tensor:
+    """(B, 1 or ``channels``, H, W) -> (B, ``channels``, H, W): grey images get the same value in each channel.
+
+    Raises:
+        ValueError: the images have another number of channels.
+    """
+    found = images.shape[1]
+    if found not in (1, channels):
+        raise ValueError(f"images of {found} channels cannot be shown in {channels}")
+    return images.expand(-1, channels, -1, -1)
 
 
 def downscale(images: Tensor, factor: int) -> Tensor:
@@ -115,6 +123,6 @@ def _bicubic(size: int, factor: int, device: torch.device, dtype: torch.dtype) -
     return (weights / weights.sum(1, keepdim=True)).to(device, dtype)
 
 
-def _shifted(bits: Tensor, by: int) -> Tensor:
-    """``bits`` as unsigned numbers shifted to the right."""
-    return (bits >> by) & ((1 << (64 - by)) - 1)
+def _each(numbers: Tensor, images: Tensor) -> Tensor:
+    """One number for each sample, in a shape that is broadcast over its values."""
+    return numbers.to(images.device).view(-1, *[1] * (images.ndim - 1))

@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def charbonnier(target: Tensor, prediction: Tensor, epsilon: float = 1e-3) -> Tensor:
+def charbonnier(prediction: Tensor, target: Tensor, epsilon: float = 1e-3) -> Tensor:
     """sqrt(d^2 + epsilon^2): L1 that is smooth at 0 (Lai et al. 2017, equation 3)."""
-    return torch.sqrt((target - prediction).square() + epsilon**2).mean()
+    return torch.sqrt((prediction - target).square() + epsilon**2).mean()
 
 
 def logistic_d(real: Tensor, fake: Tensor) -> Tensor:
@@ -54,23 +54,23 @@ def wasserstein_d(real: Tensor, fake: Tensor) -> Tensor:
 
 
 def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor, alpha: Tensor) -> Tensor:
-    """(norm - 1)^2 of the critic's gradient between real and fake (Gulrajani et al. 2017, equation 3).
+    """(norm - 1)^2 of the critic's gradient, between real and fake (Gulrajani et al. 2017, equation 3).
 
     The norm is each sample's own, over all its values. ``alpha`` (B,) in [0, 1]: how much of each real sample is in the
     mixture. Two-sided, as in the paper; multiply by lambda (10 there) yourself.
     """
     with torch.autocast(real.device.type, enabled=False):
         weight = alpha.float().view(-1, *[1] * (real.ndim - 1))
-        between = (weight * real.detach().float() + (1 - weight) * fake.detach().float()).requires_grad_()
-        norms = _input_gradient(critic, between).flatten(1).norm(dim=1)
+        mixture = (weight * real.detach().float() + (1 - weight) * fake.detach().float()).requires_grad_()
+        norms = _input_gradient(critic, mixture).flatten(1).norm(dim=1)
         return (norms - 1).square().mean()
 
 
 def r1_penalty(critic: nn.Module, real: Tensor) -> Tensor:
     """Half the squared norm of the critic's gradient at real samples (Mescheder et al. 2018, equation 9, gamma = 1)."""
     with torch.autocast(real.device.type, enabled=False):
-        at = real.detach().float().requires_grad_()
-        return _input_gradient(critic, at).flatten(1).square().sum(dim=1).mean() / 2
+        samples = real.detach().float().requires_grad_()
+        return _input_gradient(critic, samples).flatten(1).square().sum(dim=1).mean() / 2
 
 
 def feature_matching(real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
@@ -78,12 +78,12 @@ def feature_matching(real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
 
     No gradient flows to the features of the real samples.
     """
-    terms = [F.l1_loss(ours.float(), theirs.detach().float()) for theirs, ours in zip(real, fake, strict=True)]
-    return torch.stack(terms).mean()
+    layers = zip(real, fake, strict=True)
+    return torch.stack([F.l1_loss(b.float(), a.detach().float()) for a, b in layers]).mean()
 
 
-def _input_gradient(critic: nn.Module, at: Tensor) -> Tensor:
+def _input_gradient(critic: nn.Module, samples: Tensor) -> Tensor:
     """Gradient of the sum of scores by the input; samples do not mix, so each row is its own sample's gradient."""
-    scores = critic.forward(at)
-    (gradient,) = torch.autograd.grad(scores.sum(), at, create_graph=True)
+    scores = critic.forward(samples)
+    (gradient,) = torch.autograd.grad(scores.sum(), samples, create_graph=True)
     return gradient

@@ -56,7 +56,7 @@ def test_the_penalty_takes_each_samples_norm_and_not_the_batchs():
     torch.testing.assert_close(penalty, torch.tensor((1.0 + 9.0) / 2))
 
 
-def test_the_mixture_has_the_stated_share_of_the_real_sample():
+def test_alpha_is_how_much_of_the_real_sample_is_in_the_mixture():
     real, fake = torch.full((1, 1, 1, 1), 3.0), torch.full((1, 1, 1, 1), 1.0)
     penalty = losses.gradient_penalty(QuadraticCritic(), real, fake, alpha=torch.tensor([0.25]))
     torch.testing.assert_close(penalty, torch.tensor((1.5 - 1.0) ** 2))

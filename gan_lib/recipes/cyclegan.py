@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -13,66 +13,84 @@ from torch.optim import Adam, Optimizer
 
 from gan_lib import augment, losses
 from gan_lib.core import config
+from gan_lib.core.errors import UserError
+from gan_lib.core.random import derive_seed
+from gan_lib.dataset.info import DatasetInfo
 from gan_lib.export.architecture import Architecture
 from gan_lib.export.artifact import Artifact, Tiling
 from gan_lib.export.ports import Image
 from gan_lib.nets.cyclegan import PatchGAN, ResnetGenerator
 from gan_lib.nets.image_pool import ImagePool
-from gan_lib.recipes.dcgan import coloured, resized
-from gan_lib.recipes.protocol import Batch, Logs, Progress, Recipe, Update
+from gan_lib.recipes.image_data import image_channels, image_shape
+from gan_lib.recipes.protocol import Average, Batch, Logs, Progress, Recipe, Update
+from gan_lib.recipes.samples import ImageSamples
 
 GENERATORS = ("a_to_b", "b_to_a")
 DISCRIMINATORS = ("discriminator_a", "discriminator_b")
+SIZE_DIVISOR = 4  # the generators halve the size twice
 
 
 class Settings(config.Settings):
     """The nets' size and how they are fed."""
 
     image: str = "image"
-    """Field of the first dataset that holds an image of collection A."""
+    """Field of the first dataset that holds the images of domain A."""
     domain_b_image: str = "domain_b_image"
-    """Field of the second dataset (``data.domain_b``) with one of collection B, after ``domain_b_``."""
-    size: int = Field(256, ge=32, multiple_of=4)
-    """Side of the squares that are learned from."""
+    """Field of the second dataset (``data.domain_b``) with those of domain B, after ``domain_b_``."""
+    size: int | None = Field(None, ge=32, multiple_of=SIZE_DIVISOR)
+    """Side of the squares that are learned from; None: the shorter side of A's images."""
     enlarge: float = Field(286 / 256, ge=1)
     """Images are resized to so many times ``size``, and the square is cut from a random place; 1: never cut."""
+    channels: Literal[1, 3] | None = None
+    """Of all images: 1 is grey, 3 is RGB; None: RGB where one of the two domains is."""
     base_channels: int = Field(64, gt=0)
+    """Width of each net's first layer."""
     blocks: int = Field(9, gt=0)
+    """Residual blocks of each generator."""
     pool: int = Field(50, gt=0)
-    """Generated images remembered for each discriminator, on each rank."""
+    """Fakes that are kept for each discriminator, on each rank."""
     cycle_weight: float = Field(10.0, ge=0)
+    """Of the way there and back."""
     identity_weight: float = Field(5.0, ge=0)
-    """0 skips the pass that asks a generator to leave its own target collection as it is."""
+    """Of leaving an image of the target domain as it is; 0 skips that pass."""
     learning_rate: float = Field(2e-4, gt=0)
-    export: Literal["a_to_b", "b_to_a"] = "a_to_b"
-    """The direction that leaves the building."""
+    """Of all nets."""
 
 
 class CycleGANRecipe(Recipe):
-    """Two artifacts, two judges, two pools."""
+    """Two generators, two discriminators, two pools."""
 
-    ema = GENERATORS
-
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, data: DatasetInfo) -> None:
+        super().__init__()
         self.settings = settings
-        shape = (3, settings.size, settings.size)
+        self.channels = _channels(settings, data)
+        self.size = settings.size or _shorter_side(settings, data)
+        self._arguments = {
+            "base_channels": settings.base_channels,
+            "blocks": settings.blocks,
+            "channels": self.channels,
+        }
         self.nets = nn.ModuleDict(
-            {name: ResnetGenerator(settings.base_channels, settings.blocks) for name in GENERATORS}
-            | {name: PatchGAN(settings.base_channels) for name in DISCRIMINATORS}
+            {name: ResnetGenerator(**self._arguments) for name in GENERATORS}
+            | {name: PatchGAN(settings.base_channels, self.channels) for name in DISCRIMINATORS}
         )
-        self.frozen = nn.ModuleDict()
-        self.rank_state = nn.ModuleDict({name: ImagePool(settings.pool, shape) for name in ("a", "b")})
+        shape = (self.channels, self.size, self.size)
+        self.rank_state = nn.ModuleDict({name: ImagePool(settings.pool, shape) for name in ("fake_a", "fake_b")})
 
-    def updates(self) -> Iterable[Update]:
-        """Generators first; the judges then see what was fake, through the pools."""
+    def updates(self) -> Sequence[Update]:
+        """Generators first: the discriminators then see, through the pools, what these have just made."""
         return [
-            Update("generators", GENERATORS, self.generator_loss),
-            Update("discriminators", DISCRIMINATORS, self.discriminator_loss),
+            Update("generators", ("generators",), self.generator_loss),
+            Update("discriminators", ("discriminators",), self.discriminator_loss),
         ]
 
-    def optimizer(self, net: str, parameters: list[nn.Parameter]) -> Optimizer:
-        """Adam with the paper's moments; halve nothing here: ``training.schedule`` falls linearly."""
-        return Adam(parameters, lr=self.settings.learning_rate, betas=(0.5, 0.999), fused=True)
+    def optimizers(self) -> dict[str, Optimizer]:
+        """Adam with the paper's moments; ``training.schedule`` lets the rates fall linearly, as the paper does."""
+        return {"generators": self._adam(GENERATORS), "discriminators": self._adam(DISCRIMINATORS)}
+
+    def averages(self) -> dict[str, Average]:
+        """Of both generators."""
+        return {name: Average() for name in GENERATORS}
 
     def generator_loss(self, batch: Batch, progress: Progress) -> tuple[Tensor, Logs]:
         """Equation 3 of the paper, with the identity term of its section 5.2."""
@@ -80,55 +98,87 @@ class CycleGANRecipe(Recipe):
         to_a, to_b = self.nets["b_to_a"], self.nets["a_to_b"]
         fake_a, fake_b = to_a(b), to_b(a)
         batch["fake_a"], batch["fake_b"] = fake_a.detach(), fake_b.detach()
-        adversarial = sum(
-            losses.least_squares_g(self.nets[judge](fake).float())
-            for judge, fake in zip(DISCRIMINATORS, (fake_a, fake_b), strict=True)
-        )
+        scores_a, scores_b = self.nets["discriminator_a"](fake_a), self.nets["discriminator_b"](fake_b)
+        adversarial = losses.least_squares_g(scores_a.float()) + losses.least_squares_g(scores_b.float())
         cycle = F.l1_loss(to_a(fake_b).float(), a) + F.l1_loss(to_b(fake_a).float(), b)
         total = adversarial + self.settings.cycle_weight * cycle
         if self.settings.identity_weight > 0:
             identity = F.l1_loss(to_a(a).float(), a) + F.l1_loss(to_b(b).float(), b)
             total = total + self.settings.identity_weight * identity
-        return total, {"adversarial": torch.as_tensor(adversarial), "cycle": cycle}
+        return total, {"adversarial": adversarial, "cycle": cycle}
 
     def discriminator_loss(self, batch: Batch, progress: Progress) -> tuple[Tensor, Logs]:
-        """Half of the least-squares loss, so that the judges learn slower than the generators (section 4)."""
-        loss_a = self._judge("a", batch["a"], batch["fake_a"])
-        loss_b = self._judge("b", batch["b"], batch["fake_b"])
+        """Half of the least-squares loss, so that discriminators learn slower than generators (section 4)."""
+        fake_a, fake_b = self.fakes(batch)
+        loss_a = self._half_least_squares("discriminator_a", batch["a"], self.rank_state["fake_a"](fake_a))
+        loss_b = self._half_least_squares("discriminator_b", batch["b"], self.rank_state["fake_b"](fake_b))
         return loss_a + loss_b, {"a": loss_a, "b": loss_b}
 
-    def prepare(self, rows: Batch, seed: int) -> Batch:
-        """``a`` and ``b`` of (B, 3, size, size) in [-1, 1], each at random cut and mirrored or not."""
-        settings, position = self.settings, rows["position"]
+    @torch.no_grad()
+    def fakes(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The batch's fakes of A and of B, without gradient: an earlier update's of this step, or else made now."""
+        if "fake_a" not in batch:
+            batch["fake_a"] = self.nets["b_to_a"](batch["b"])
+            batch["fake_b"] = self.nets["a_to_b"](batch["a"])
+        return batch["fake_a"], batch["fake_b"]
+
+    def prepare(self, batch: Batch, seed: int) -> Batch:
+        """``a`` and ``b`` of (B, channels, size, size) in [-1, 1], each randomly cropped and flipped by itself."""
+        settings, position = self.settings, batch["position"]
         return {
-            "a": self._square(rows[settings.image], seed, position),
-            "b": self._square(rows[settings.domain_b_image], seed + 1, position),
+            "position": position,
+            "a": self._square(batch[settings.image], seed, position),
+            "b": self._square(batch[settings.domain_b_image], derive_seed(seed, "domain_b"), position),
         }
 
+    def samples(self, batch: Batch) -> ImageSamples:
+        """A, A as B, B, B as A, side by side: (B, channels, size, 4 size)."""
+        prepared = self.prepare(batch, seed=0)
+        fake_a, fake_b = self.nets["b_to_a"](prepared["b"]), self.nets["a_to_b"](prepared["a"])
+        return ImageSamples(torch.cat([prepared["a"], fake_b.float(), prepared["b"], fake_a.float()], dim=3))
+
+    def exports(self) -> dict[str, Artifact]:
+        """Both directions; instance norm sees the whole image, so there is no halo that tiles it exactly."""
+        architecture = Architecture.of(ResnetGenerator, **self._arguments)
+        images = {"image": Image(self.channels, size_divisor=SIZE_DIVISOR)}
+        return {name: Artifact(self.nets[name], architecture, images, images, Tiling(1, None)) for name in GENERATORS}
+
     def _square(self, images: Tensor, seed: int, position: Tensor) -> Tensor:
-        size = self.settings.size
-        larger = resized(images, round(size * self.settings.enlarge))
-        square = augment.random_hflip(augment.random_crop(larger, size, seed, position), seed, position)
-        return coloured(square, channels=3)
+        larger = augment.resize(augment.normalise(images), round(self.size * self.settings.enlarge))
+        square = augment.random_hflip(augment.random_crop(larger, self.size, seed, position), seed, position)
+        return augment.match_channels(square, self.channels)
 
-    def samples(self, rows: Batch) -> Tensor:
-        """A, A as B, B, B as A, side by side."""
-        batch = self.prepare(rows, seed=0)
-        as_b, as_a = self.nets["a_to_b"](batch["a"]), self.nets["b_to_a"](batch["b"])
-        return torch.cat([batch["a"], as_b.float(), batch["b"], as_a.float()], dim=3)
+    def _adam(self, names: tuple[str, ...]) -> Optimizer:
+        parameters = [parameter for name in names for parameter in self.nets[name].parameters()]
+        return Adam(parameters, lr=self.settings.learning_rate, betas=(0.5, 0.999), fused=True)
 
-    def artifact(self) -> Artifact:
-        """The configured direction; instance norm sees the whole image, so there is no halo that tiles it exactly."""
-        architecture = Architecture.of(ResnetGenerator, base_channels=self.settings.base_channels, blocks=self.settings.blocks)
-        image = Image(size_divisor=4)
-        return Artifact(self.nets[self.settings.export], architecture, {"image": image}, {"image": image}, Tiling(1, None))
-
-    def _judge(self, collection: str, real: Tensor, fake: Tensor) -> Tensor:
-        judge = self.nets[f"discriminator_{collection}"]
-        shown = self.rank_state[collection](fake)
-        return losses.least_squares_d(judge(real).float(), judge(shown).float()) / 2
+    def _half_least_squares(self, discriminator: str, real: Tensor, fake: Tensor) -> Tensor:
+        net = self.nets[discriminator]
+        return losses.least_squares_d(net(real).float(), net(fake).float()) / 2
 
 
-def build(settings: Settings) -> Recipe:
-    """The recipe with fresh weights."""
-    return CycleGANRecipe(settings)
+def build(settings: Settings, data: DatasetInfo) -> Recipe:
+    """The recipe with fresh weights.
+
+    Raises:
+        UserError: there is no second dataset, or the images do not fit the settings.
+    """
+    if data.domain_b is None:
+        raise UserError("The recipe cyclegan learns from two datasets: name the second one as data.domain_b.")
+    return CycleGANRecipe(settings, data)
+
+
+def _channels(settings: Settings, data: DatasetInfo) -> int:
+    fields = (settings.image, settings.domain_b_image)
+    return max(image_channels(data, field, settings.channels) for field in fields)
+
+
+def _shorter_side(settings: Settings, data: DatasetInfo) -> int:
+    height, width, _ = image_shape(data, settings.image)
+    side = min(height, width)
+    if side < 32 or side % SIZE_DIVISOR:
+        raise UserError(
+            f"The dataset's images of {height}x{width} give no square whose side is a multiple of {SIZE_DIVISOR} and "
+            "32 or more: set recipe.size, to which they are resized."
+        )
+    return side

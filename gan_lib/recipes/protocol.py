@@ -19,7 +19,7 @@ from gan_lib.recipes.samples import Samples
 
 Batch = dict[str, Any]
 """Named values of one batch, samples along dimension 0: tensors, or lists of what forms no tensor (before ``prepare``).
-All updates of a step see the same object. ``position``, int64 (B,), is each sample's number in the order of training."""
+All updates of a step see one object. ``position``, int64 (B,), is each sample's number in the order of training."""
 
 Logs = dict[str, Tensor]
 """Named scalars, still on the device: nothing in a step waits for them."""
@@ -40,8 +40,8 @@ class Update:
     every: > 1 is lazy regularisation: the update runs in every n-th step with its loss scaled by n (Karras et al. 2020,
         appendix B).
     when: decides on warm-ups and alternation; must answer alike on every rank.
-    after: runs once the weights have moved, with the logs of this step (``loss`` among them) averaged over the ranks, so
-        that a balance or an adaptive strength can follow them.
+    after: runs once the weights have moved, with the logs of this step (``loss`` among them) averaged over the ranks,
+        so that a balance or an adaptive strength can follow them.
     """
 
     name: str

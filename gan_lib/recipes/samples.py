@@ -1,4 +1,4 @@
-"""What a recipe shows to a person: images, sound, text, notes or shapes. How each is drawn or written is not its business."""
+"""What a recipe shows to a person: images, sound, text, notes or shapes; not how each is drawn or written."""
 
 from __future__ import annotations
 

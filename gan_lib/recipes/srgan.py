@@ -1,24 +1,27 @@
-"""SRGAN: super-resolution that a discriminator cannot tell from the truth (Ledig et al. 2017).
+"""SRGAN: super-resolution that a discriminator cannot tell from the original (Ledig et al. 2017).
 
-Start it from a net that was trained by pixels (``training.init_from``), as the paper does. Its perceptual loss
-compares VGG-19 features; where no weights of that net are configured, the discriminator's own features take their place
-(Wang et al. 2018), which needs no data from elsewhere.
+Start it from a net that was trained by pixels, as the paper does: ``training.init_from`` names the checkpoint folder of
+an ``srresnet`` training with the same ``scale``, ``base_channels`` and ``blocks``. The perceptual loss compares VGG-19
+features; where no weights of that net are configured, the discriminator's own features take their place (Wang et al.
+2018), which needs no data from elsewhere.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Adam, Optimizer
 
 from gan_lib import losses
-from gan_lib.core import storage
+from gan_lib.augment import match_channels
+from gan_lib.core import config, storage
 from gan_lib.core.errors import UserError
+from gan_lib.dataset.info import DatasetInfo
 from gan_lib.nets.patch_discriminator import PatchDiscriminator
 from gan_lib.nets.vgg import VGGFeatures
 from gan_lib.recipes import srresnet
@@ -29,55 +32,63 @@ class Settings(srresnet.Settings):
     """Those of the generator, and what it plays against."""
 
     learning_rate: float = Field(2e-4, gt=0)
+    """Of the generator."""
     discriminator_base_channels: int = Field(64, gt=0)
+    """Width of the discriminator's first layer; it doubles at each halving of the size."""
     discriminator_num_downsamples: int = Field(3, ge=0)
-    """How often it halves the image before it judges."""
+    """How often the discriminator halves the image before it scores it."""
     discriminator_learning_rate: float = Field(4e-4, gt=0)
+    """Of the discriminator."""
     pixel_weight: float = Field(1.0, ge=0)
+    """Of the pixel loss."""
     adversarial_weight: float = Field(0.02, ge=0)
-    """More of it draws dots before it draws texture."""
+    """Of the discriminator's opinion. More of it draws dots before it draws texture."""
     perceptual_weight: float = Field(0.1, ge=0)
-    vgg: str | None = None
+    """Of the features' difference."""
+    vgg: config.Url | None = None
     """File with the state dict of torchvision's vgg19; None: the discriminator's features are compared."""
 
 
 class SRGANRecipe(srresnet.SRResNetRecipe):
-    """SRResNet's generator, data and measures, with two updates of its own."""
+    """SRResNet's generator, data and metrics, with two updates of its own."""
 
     settings: Settings
 
-    def __init__(self, settings: Settings, vgg: VGGFeatures | None) -> None:
-        super().__init__(settings)
+    def __init__(self, settings: Settings, data: DatasetInfo, vgg: VGGFeatures | None) -> None:
+        super().__init__(settings, data)
         self.nets["discriminator"] = PatchDiscriminator(
-            settings.discriminator_base_channels, settings.discriminator_num_downsamples
+            settings.discriminator_base_channels, settings.discriminator_num_downsamples, self.channels
         )
         if vgg is not None:
             self.frozen["vgg"] = vgg
 
-    def updates(self) -> Iterable[Update]:
-        """The generator first: the discriminator then judges the very images that it fake."""
+    def updates(self) -> Sequence[Update]:
+        """The generator first: the discriminator then sees the very images that the generator has just made."""
         return [
             Update("generator", ("generator",), self.generator_loss),
             Update("discriminator", ("discriminator",), self.discriminator_loss),
         ]
 
-    def optimizer(self, net: str, parameters: list[nn.Parameter]) -> Optimizer:
+    def optimizers(self) -> dict[str, Optimizer]:
         """Adam, with a rate for each side."""
         rates = {
             "generator": self.settings.learning_rate,
             "discriminator": self.settings.discriminator_learning_rate,
         }
-        return Adam(parameters, lr=rates[net], betas=(0.5, 0.99), fused=True)
+        return {
+            name: Adam(self.nets[name].parameters(), lr=rate, betas=(0.5, 0.99), fused=True)
+            for name, rate in rates.items()
+        }
 
     def generator_loss(self, batch: Batch, progress: Progress) -> tuple[Tensor, Logs]:
-        """Near the truth in pixels and in features, and taken for real."""
-        settings, discriminator = self.settings, self.nets["discriminator"]
+        """Near the target in pixels and in features, and taken for real."""
+        settings = self.settings
         fake = self.nets["generator"](batch["low"]).float()
         batch["fake"] = fake.detach()
-        *seen, scores = discriminator(fake)
+        *features, scores = self.nets["discriminator"](fake)
         adversarial = losses.hinge_g(scores.float())
-        pixel = losses.charbonnier(batch["high"], fake)
-        perceptual = self._perceptual(batch["high"], fake, seen)
+        pixel = losses.charbonnier(fake, batch["high"])
+        perceptual = self._perceptual(batch["high"], fake, features)
         total = (
             settings.pixel_weight * pixel
             + settings.adversarial_weight * adversarial
@@ -86,28 +97,37 @@ class SRGANRecipe(srresnet.SRResNetRecipe):
         return total, {"pixel": pixel, "adversarial": adversarial, "perceptual": perceptual}
 
     def discriminator_loss(self, batch: Batch, progress: Progress) -> tuple[Tensor, Logs]:
-        """Tell the truth from what the generator has just made of it."""
+        """Tell the original from what the generator makes of its reduction."""
         discriminator = self.nets["discriminator"]
-        real, fake = (discriminator(batch[name])[-1].float() for name in ("high", "fake"))
+        real, fake = (discriminator(images)[-1].float() for images in (batch["high"], self.fake(batch)))
         return losses.hinge_d(real, fake), {"real": real.mean(), "fake": fake.mean()}
 
-    def _perceptual(self, high: Tensor, fake: Tensor, seen: list[Tensor]) -> Tensor:
+    @torch.no_grad()
+    def fake(self, batch: Batch) -> Tensor:
+        """The batch's fakes, without gradient: those of an earlier update of this step, or else made now."""
+        if "fake" not in batch:
+            batch["fake"] = self.nets["generator"](batch["low"]).float()
+        fake: Tensor = batch["fake"]
+        return fake
+
+    def _perceptual(self, high: Tensor, fake: Tensor, features: list[Tensor]) -> Tensor:
         if "vgg" in self.frozen:
+            vgg = self.frozen["vgg"]
             with torch.no_grad():
-                target = self.frozen["vgg"](high)
-            return F.mse_loss(self.frozen["vgg"](fake).float(), target.float())
+                target = vgg(match_channels(high, 3))
+            return F.mse_loss(vgg(match_channels(fake, 3)).float(), target.float())
         with torch.no_grad():
-            *real, _ = self.nets["discriminator"](high)
-        return losses.feature_matching(real, seen)
+            *target, _ = self.nets["discriminator"](high)
+        return losses.feature_matching(target, features)
 
 
-def build(settings: Settings) -> Recipe:
+def build(settings: Settings, data: DatasetInfo) -> Recipe:
     """The recipe with fresh weights.
 
     Raises:
-        UserError: ``vgg`` names no file with such weights.
+        UserError: the dataset's images do not fit the settings, or ``vgg`` names no file with such weights.
     """
-    return SRGANRecipe(settings, None if settings.vgg is None else read_vgg(settings.vgg))
+    return SRGANRecipe(settings, data, None if settings.vgg is None else read_vgg(settings.vgg))
 
 
 def read_vgg(url: str) -> VGGFeatures:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -11,107 +12,137 @@ from torch.optim import Adam, Optimizer
 
 from gan_lib import augment, losses
 from gan_lib.core import config
+from gan_lib.core.errors import UserError
+from gan_lib.dataset.info import DatasetInfo
 from gan_lib.export.architecture import Architecture
 from gan_lib.export.artifact import Artifact, Tiling
 from gan_lib.export.ports import Image
 from gan_lib.export.receptive_field import receptive_halo
+from gan_lib.metrics.fidelity import MOST_DECIBELS, luma_psnr
+from gan_lib.metrics.metric import Mean, Metric
 from gan_lib.nets.srresnet import SRResNet, enlarge_bicubic
-from gan_lib.recipes.protocol import Batch, Logs, Progress, Recipe, Update
-
-# BT.601 luma from RGB in [-1, 1], in grey levels: what the super-resolution papers measure on.
-_LUMA = torch.tensor([65.481, 128.553, 24.966]) / 2
+from gan_lib.recipes.image_data import image_channels, image_shape
+from gan_lib.recipes.protocol import Average, Batch, Logs, Progress, Recipe, Update
+from gan_lib.recipes.samples import ImageSamples
 
 
 class Settings(config.Settings):
     """The net's size and how it is fed."""
 
     image: str = "image"
-    """Field of the dataset that holds the high-resolution image, 3 x H x W."""
+    """Field of the dataset that holds the high-resolution images, grey or RGB."""
     scale: int = Field(4, gt=1)
+    """Pixels a side of the result for each pixel of its input."""
+    channels: Literal[1, 3] | None = None
+    """Of the images: 1 is grey, 3 is RGB; None: as many as the dataset's have."""
     base_channels: int = Field(64, gt=0)
+    """Width of all layers."""
     blocks: int = Field(16, gt=0)
+    """Residual blocks, one after the other."""
     crop: int | None = Field(None, gt=0)
     """Side of the random part of each image that is learned from, in high-resolution pixels; None: all of it."""
     learning_rate: float = Field(1e-3, gt=0)
+    """Of the generator."""
 
 
 class SRResNetRecipe(Recipe):
     """One net, one update."""
 
-    ema = ("generator",)
-
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, data: DatasetInfo) -> None:
+        super().__init__()
         self.settings = settings
-        self.architecture = Architecture.of(
-            SRResNet, scale=settings.scale, base_channels=settings.base_channels, blocks=settings.blocks
-        )
-        self.nets = nn.ModuleDict({"generator": SRResNet(settings.scale, settings.base_channels, settings.blocks)})
-        self.frozen = nn.ModuleDict()
-        self.rank_state = nn.ModuleDict()
+        self.channels = image_channels(data, settings.image, settings.channels)
+        _check_sizes(settings, *image_shape(data, settings.image)[:2])
+        self._arguments = {
+            "scale": settings.scale,
+            "base_channels": settings.base_channels,
+            "blocks": settings.blocks,
+            "channels": self.channels,
+        }
+        self.nets = nn.ModuleDict({"generator": SRResNet(**self._arguments)})
 
-    def updates(self) -> Iterable[Update]:
+    def updates(self) -> Sequence[Update]:
         """The pixel loss."""
         return [Update("pixel", ("generator",), self.pixel_loss)]
 
-    def optimizer(self, net: str, parameters: list[nn.Parameter]) -> Optimizer:
+    def optimizers(self) -> dict[str, Optimizer]:
         """Adam with the usual moments."""
-        return Adam(parameters, lr=self.settings.learning_rate, fused=True)
+        return {"generator": Adam(self.nets["generator"].parameters(), lr=self.settings.learning_rate, fused=True)}
+
+    def averages(self) -> dict[str, Average]:
+        """Of the generator."""
+        return {"generator": Average()}
 
     def pixel_loss(self, batch: Batch, progress: Progress) -> tuple[Tensor, Logs]:
         """Charbonnier instead of the paper's squared error: sharper, and no worse in PSNR (Lai et al. 2017)."""
-        return losses.charbonnier(batch["high"], self.nets["generator"](batch["low"]).float()), {}
+        return losses.charbonnier(self.nets["generator"](batch["low"]).float(), batch["high"]), {}
 
-    def prepare(self, rows: Batch, seed: int) -> Batch:
-        """``low`` and ``high``, randomly cropped, mirrored and turned."""
-        settings = self.settings
-        high, position = rows[settings.image], rows["position"]
-        if settings.crop is not None:
-            high = augment.random_crop(high, settings.crop, seed, position)
+    def prepare(self, batch: Batch, seed: int) -> Batch:
+        """``low`` and ``high`` (see :func:`pair`), randomly cropped, flipped and rotated."""
+        high, position = self._images(batch), batch["position"]
+        if self.settings.crop is not None:
+            high = augment.random_crop(high, self.settings.crop, seed, position)
         high = augment.random_rot90(augment.random_hflip(high, seed, position), seed, position)
-        return pair(high, settings.scale)
+        return {"position": position, **pair(high, self.settings.scale)}
 
-    def samples(self, rows: Batch) -> Tensor:
-        """Bicubic, ours and the target, one row of the grid for each image."""
-        batch = pair(rows[self.settings.image], self.settings.scale)
-        return side_by_side(batch, self.nets["generator"](batch["low"]), self.settings.scale)
+    def samples(self, batch: Batch) -> ImageSamples:
+        """Bicubic enlargement, prediction and target side by side: (B, channels, H, 3 W)."""
+        images = pair(self._images(batch), self.settings.scale)
+        prediction = self.nets["generator"](images["low"]).float()
+        columns = [enlarge_bicubic(images["low"], self.settings.scale), prediction, images["high"]]
+        return ImageSamples(torch.cat(columns, dim=3))
 
-    def measure(self, rows: Batch) -> dict[str, Tensor]:
-        """``psnr`` in dB on luma."""
-        batch = pair(rows[self.settings.image], self.settings.scale)
-        return {"psnr": luma_psnr(batch["high"], self.nets["generator"](batch["low"]), border=self.settings.scale)}
+    def metrics(self) -> Mapping[str, Metric]:
+        """``psnr`` in dB on luma, without a border as wide as the scale."""
+        return {"psnr": Mean(self._psnr)}
 
-    def artifact(self) -> Artifact:
+    def exports(self) -> dict[str, Artifact]:
         """The enlarging net."""
         net = self.nets["generator"]
-        tiling = Tiling(self.settings.scale, receptive_halo(net))
-        return Artifact(net, self.architecture, {"image": Image()}, {"image": Image()}, tiling)
+        tiling = Tiling(self.settings.scale, receptive_halo(net, channels=self.channels))
+        images = {"image": Image(self.channels)}
+        return {"generator": Artifact(net, Architecture.of(SRResNet, **self._arguments), images, images, tiling)}
+
+    def _images(self, batch: Batch) -> Tensor:
+        return augment.match_channels(batch[self.settings.image], self.channels)
+
+    def _psnr(self, batch: Batch) -> Tensor:
+        images = pair(self._images(batch), self.settings.scale)
+        prediction = self.nets["generator"](images["low"])
+        levels = augment.to_levels(images["high"]), augment.to_levels(prediction)
+        return luma_psnr(*levels, border=self.settings.scale).clamp_max(MOST_DECIBELS)
 
 
-def build(settings: Settings) -> Recipe:
-    """The recipe with fresh weights."""
-    return SRResNetRecipe(settings)
+def build(settings: Settings, data: DatasetInfo) -> Recipe:
+    """The recipe with fresh weights.
+
+    Raises:
+        UserError: the dataset's images do not fit the settings.
+    """
+    return SRResNetRecipe(settings, data)
 
 
 def pair(high: Tensor, scale: int) -> Batch:
-    """uint8 (B, 3, H, W) -> ``high`` and its antialiased bicubic reduction ``low``, floats in [-1, 1].
+    """uint8 (B, C, H, W) -> ``high`` and its antialiased bicubic reduction ``low``, floats in [-1, 1].
 
     Sides that ``scale`` does not divide lose what is over. ``low`` has whole levels, as an image from a file.
     """
     height, width = (side - side % scale for side in high.shape[-2:])
     high = high[..., :height, :width]
-    low = augment.downscale(high, scale)
-    return {"low": low.float() / 127.5 - 1, "high": high.float() / 127.5 - 1}
+    return {"low": augment.normalise(augment.downscale(high, scale)), "high": augment.normalise(high)}
 
 
-def side_by_side(batch: Batch, prediction: Tensor, scale: int) -> Tensor:
-    """Bicubic, ``prediction`` and truth next to each other: (B, 3, H, 3 W)."""
-    return torch.cat([enlarge_bicubic(batch["low"], scale), prediction.float(), batch["high"]], dim=3)
-
-
-def luma_psnr(target: Tensor, prediction: Tensor, border: int) -> Tensor:
-    """Peak signal-to-noise ratio in dB of each image's luma, (B,), ``border`` pixels cropped; both in [-1, 1]."""
-    inside = (..., slice(border, -border), slice(border, -border))
-    whole_levels = (prediction.float().clamp(-1, 1) * 127.5 + 127.5).round() / 127.5 - 1
-    difference = (target - whole_levels)[inside]
-    luma = torch.einsum("bchw,c->bhw", difference, _LUMA.to(difference.device))
-    return 10 * torch.log10(255.0**2 / luma.square().mean(dim=(1, 2)).clamp_min(1e-10))
+def _check_sizes(settings: Settings, height: int, width: int) -> None:
+    smallest = min(height, width)
+    side = settings.crop or smallest
+    if settings.crop is None and height != width:
+        raise UserError(
+            f"The dataset's images of {height}x{width} are not square, and cannot be rotated: set recipe.crop to "
+            f"{smallest} or less."
+        )
+    if side > smallest:
+        raise UserError(
+            f"recipe.crop = {side} does not fit into the dataset's images of {height}x{width}: take {smallest} or less."
+        )
+    if side <= 2 * settings.scale:
+        raise UserError(f"Images of {side} pixels are too small to learn from with recipe.scale = {settings.scale}.")

@@ -2,63 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from gan_lib import augment, losses
+from gan_lib import losses
+from gan_lib.core.random import random_uniform
+from gan_lib.dataset.info import DatasetInfo
+from gan_lib.export.artifact import Artifact
 from gan_lib.nets.critic import Critic
-from gan_lib.nets.dcgan import DCGANGenerator
-from gan_lib.recipes import dcgan
-from gan_lib.recipes.protocol import Batch, Logs, Progress, Recipe, Update
+from gan_lib.recipes import noise_to_image
+from gan_lib.recipes.noise_to_image import NoiseToImage
+from gan_lib.recipes.protocol import Average, Batch, Logs, Progress, Recipe, Update
+from gan_lib.recipes.samples import ImageSamples
 
-_ALPHA = 101  # which of a sample's random numbers; dcgan takes the one before
 
-
-class Settings(dcgan.Settings):
-    """Those of DCGAN, whose generator and data it shares, and the game's own."""
+class Settings(noise_to_image.Settings):
+    """The nets' size, how they are fed, and how they learn."""
 
     learning_rate: float = Field(1e-4, gt=0)
+    """Of both nets."""
     critic_updates: int = Field(5, gt=0)
-    """Turns of the critic for one of the generator, each on a batch of its own."""
+    """Updates of the critic for one of the generator, each on a batch of its own."""
     penalty: float = Field(10.0, ge=0)
-    """The paper's lambda."""
+    """Weight of the gradient penalty, the paper's lambda."""
 
 
-class WGANGPRecipe(dcgan.DCGANRecipe):
-    """DCGAN's generator, data and samples against a critic without batch norm."""
+class WGANGPRecipe(Recipe):
+    """DCGAN's generator against a critic without batch norm."""
 
-    settings: Settings
+    def __init__(self, settings: Settings, data: DatasetInfo) -> None:
+        super().__init__()
+        self.settings = settings
+        self.task = NoiseToImage(settings, data)
+        critic = Critic(self.task.size, settings.base_channels, self.task.channels)
+        self.nets = nn.ModuleDict({"generator": self.task.generator(), "critic": critic})
 
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings)
-        size, base_channels, channels = settings.size, settings.base_channels, settings.channels
-        self.nets = nn.ModuleDict(
-            {
-                "generator": DCGANGenerator(settings.latent, size, base_channels, channels),
-                "critic": Critic(size, base_channels, channels),
-            }
-        )
-
-    def updates(self) -> Iterable[Update]:
+    def updates(self) -> Sequence[Update]:
         """The critic in every step, the generator in every fifth."""
-        turns = self.settings.critic_updates
+        period = self.settings.critic_updates
         return [
             Update("critic", ("critic",), self.critic_loss),
             Update(
                 "generator",
                 ("generator",),
                 self.generator_loss,
-                when=lambda progress: progress.step % turns == turns - 1,
+                when=lambda progress: progress.step % period == period - 1,
             ),
         ]
 
-    def optimizer(self, net: str, parameters: list[nn.Parameter]) -> Optimizer:
-        """Adam with the paper's moments (algorithm 1)."""
-        return Adam(parameters, lr=self.settings.learning_rate, betas=(0.0, 0.9), fused=True)
+    def optimizers(self) -> dict[str, Optimizer]:
+        """Adam with the paper's moments (algorithm 1), for each net."""
+        rate = self.settings.learning_rate
+        return {name: Adam(net.parameters(), lr=rate, betas=(0.0, 0.9), fused=True) for name, net in self.nets.items()}
+
+    def averages(self) -> dict[str, Average]:
+        """Of the generator."""
+        return {"generator": Average()}
 
     def critic_loss(self, batch: Batch, progress: Progress) -> tuple[Tensor, Logs]:
         """Equation 3 of the paper."""
@@ -74,12 +77,24 @@ class WGANGPRecipe(dcgan.DCGANRecipe):
         fake = self.nets["generator"](batch["latent"])
         return losses.hinge_g(self.nets["critic"](fake).float()), {}
 
-    def prepare(self, rows: Batch, seed: int) -> Batch:
-        """DCGAN's batch, and the ``alpha`` (B,) of the real image in the mixture that the penalty looks at."""
-        alpha = augment.random_uniform(seed, rows["position"], 1, _ALPHA)[:, 0]
-        return {**super().prepare(rows, seed), "alpha": alpha}
+    def prepare(self, batch: Batch, seed: int) -> Batch:
+        """See :meth:`NoiseToImage.prepare`; and ``alpha`` (B,) of the real image in the mixture for the penalty."""
+        alpha = random_uniform(seed, "alpha", batch["position"], 1)[:, 0]
+        return {**self.task.prepare(batch, seed), "alpha": alpha}
+
+    def samples(self, batch: Batch) -> ImageSamples:
+        """See :meth:`NoiseToImage.samples`."""
+        return self.task.samples(self.nets["generator"], batch)
+
+    def exports(self) -> dict[str, Artifact]:
+        """The generator."""
+        return {"generator": self.task.artifact(self.nets["generator"])}
 
 
-def build(settings: Settings) -> Recipe:
-    """The recipe with fresh weights."""
-    return WGANGPRecipe(settings)
+def build(settings: Settings, data: DatasetInfo) -> Recipe:
+    """The recipe with fresh weights.
+
+    Raises:
+        UserError: the dataset's images do not fit the settings.
+    """
+    return WGANGPRecipe(settings, data)
