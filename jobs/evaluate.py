@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -36,8 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = config.arguments("Judge registered predictors on held-out images.", argv)
     job = config.load(EvaluateJob, arguments.config, arguments.set)
     spark = spark_session("evaluate")
-    config_text = Path(arguments.config).read_text(encoding="utf-8")
-    with tracking.run(job.tracking, "evaluate", job.model_dump(), config_text) as run:
+    with tracking.run(job.tracking, "evaluate", job.model_dump(), job.model_dump()) as run:
         models = {name: fetch(spark, uri, job.tracking) for name, uri in job.models.items()}
         rows = evaluate(spark, job, models)
         summary = summarise(rows)

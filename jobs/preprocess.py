@@ -8,7 +8,6 @@ Run again, it reads only what is new and publishes a new version; killed and run
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from gan_lib import tracking
 from gan_lib.cluster.session import spark_session
@@ -33,8 +32,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     job = config.load(PreprocessJob, arguments.config, arguments.set)
     settings = PreprocessSettings.model_validate(job.model_dump(exclude={"tracking"}))
     spark = spark_session("preprocess")
-    config_text = Path(arguments.config).read_text(encoding="utf-8")
-    with tracking.run(job.tracking, "preprocess", settings.model_dump(), config_text) as run:
+    with tracking.run(job.tracking, "preprocess", settings.model_dump(), job.model_dump()) as run:
         published = preprocess(spark, settings)
         write_down(run, published)
     print(summary(published))

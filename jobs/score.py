@@ -9,7 +9,6 @@ images were rejected, 4 nothing done because a decision is needed (with incremen
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from gan_lib import tracking
 from gan_lib.cluster.session import spark_session
@@ -35,8 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     job = config.load(ScoreJob, arguments.config, arguments.set)
     settings = ScoreSettings.model_validate(job.model_dump(exclude={"tracking"}))
     spark = spark_session("score")
-    config_text = Path(arguments.config).read_text(encoding="utf-8")
-    with tracking.run(job.tracking, "score", settings.model_dump(), config_text) as run:
+    with tracking.run(job.tracking, "score", settings.model_dump(), job.model_dump()) as run:
         model = fetch(spark, settings.model, job.tracking, settings.trusted_nets)
         run.set_tags({"gan_lib.model": model.uri, "gan_lib.model_run": model.run_id or ""})
         score_input = score_new if settings.incremental.enabled else score

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
 from gan_lib import tracking
 from gan_lib.cluster.session import spark_session
@@ -37,8 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     dataset = open_dataset(settings.data.url, settings.data.split, settings.data.version)
     spark = spark_session(f"train {settings.recipe['name']}")
     folder = settings.checkpoint.folder
-    config_text = Path(arguments.config).read_text(encoding="utf-8")
-    with tracking.run(job.tracking, "train", settings.model_dump(), config_text, keep_in=folder) as run:
+    with tracking.run(job.tracking, "train", settings.model_dump(), job.model_dump(), keep_in=folder) as run:
         run.log_dataset(dataset.url, dataset.fingerprint, "training", rows=dataset.rows)
         done = launch(
             spark,

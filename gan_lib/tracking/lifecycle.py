@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 from gan_lib.core import storage
+from gan_lib.core.credentials import without_credentials
 from gan_lib.tracking.code_version import code_version
 from gan_lib.tracking.settings import TrackingSettings
 from gan_lib.tracking.store import Store, TrackingError
@@ -86,8 +87,8 @@ def _experiment(client: Any, name: str) -> str:
 
 
 def end_run(store: Store, run_id: str, status: str) -> None:
-    """Note how a run ended. The job's own outcome must not change because MLflow is away, so this only warns."""
+    """Record how a run ended. The job's own outcome must not change because MLflow is away, so this only warns."""
     try:
         store.client().set_terminated(run_id, status)
     except Exception as error:
-        logger.warning("The end of run %s could not be noted: %s", run_id, error)
+        logger.warning("The end of run %s could not be recorded: %s", run_id, without_credentials(str(error)))

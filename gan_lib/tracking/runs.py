@@ -1,7 +1,8 @@
 """One MLflow run, written from the driver and from rank 0 at once.
 
-Metrics and images go through a spool file: noting one never waits for a server, and a server that is away, or a
-process that is killed, loses none. Everything else (parameters, tags, files, datasets) is written at once and raises.
+Metrics and samples go through a spool file: logging one never waits for a server, and a server that is away, or a
+process that is killed, loses none. Everything else (parameters, tags, texts, datasets) is written at once and raises.
+Passwords in URLs are cut out of all of it.
 Only client calls are used: mlflow's fluent functions keep global state and end a run that another process still writes.
 """
 
@@ -20,9 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+import yaml
 
 from gan_lib.core import storage
+from gan_lib.core.credentials import all_without_credentials, without_credentials
+from gan_lib.core.images import encode_png
 from gan_lib.tracking.lifecycle import end_run, open_pipeline, open_run
 from gan_lib.tracking.settings import TrackingSettings
 from gan_lib.tracking.spool import Entry, Refused, Spool
@@ -62,21 +65,27 @@ class Run:
         return self.address.run_id
 
     def log_metrics(self, metrics: Mapping[str, float], images: int = 0) -> None:
-        """Note numbers at ``images`` images seen. Returns at once."""
+        """Log numbers at ``images`` images seen. Returns at once."""
         self._images = max(self._images, images)
         now = int(time.time() * 1000)
         entries = [{"metric": _legal(k), "value": float(v), "time": now, "step": images} for k, v in metrics.items()]
         self._spool.put(*entries)
 
     def log_image(self, name: str, image: np.ndarray, images: int = 0) -> None:
-        """Note an image, H x W x 3 or H x W uint8, as ``samples/NAME/IMAGES.png``.
+        """Log an image, H x W x 3 or H x W uint8, as ``samples/NAME/IMAGES.png``.
 
         Returns once it is on the local disk.
         """
-        path = self._folder / "images" / f"{_legal(name).replace('/', '_')}-{images:012d}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(path)
-        self._spool.put({"image": str(path), "as": f"samples/{_legal(name)}/{images:012d}.png"})
+        self.log_file(name, encode_png(image.reshape(*image.shape[:2], -1)), ".png", images)
+
+    def log_file(self, name: str, content: bytes, suffix: str, images: int = 0) -> None:
+        """Log the content of a file as ``samples/NAME/IMAGES`` and ``suffix``, such as ".wav" or ".txt".
+
+        Returns once it is on the local disk.
+        """
+        path = self._folder / "files" / f"{_legal(name).replace('/', '_')}-{images:012d}{suffix}"
+        storage.write_atomic(str(path), content)
+        self._spool.put({"file": str(path), "as": f"samples/{_legal(name)}/{images:012d}{suffix}"})
 
     def log_artifact(self, path: str, folder: str | None = None) -> None:
         """Upload a local file or folder, below ``folder`` of the run's artifacts."""
@@ -86,32 +95,34 @@ class Run:
             upload(self.id, path, folder)
 
     def log_text(self, text: str, name: str) -> None:
-        """Upload ``text`` as the artifact ``name``."""
+        """Upload ``text`` as the artifact ``name``, at once."""
         with self.address.store.explained(f"uploading {name}"):
             self.address.store.client().log_text(self.id, text, name)
 
     def log_dataset(self, url: str, digest: str, role: str, name: str | None = None, **profile: Any) -> None:
-        """Note that the dataset at ``url`` was read (or written) as ``role``, such as "training".
+        """Log that the dataset at ``url`` was read (or written) as ``role``, such as "training".
 
         ``digest`` is the dataset's own fingerprint (mlflow takes 36 characters: a longer one is hashed);
         ``profile`` holds what is known of it, such as ``rows=1200``.
         """
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
+        source_type = "local" if storage.is_local(url) else url.partition("://")[0]
+        url = without_credentials(url)
         short = digest if len(digest) <= 36 else hashlib.sha256(digest.encode()).hexdigest()[:36]
         dataset = Dataset(
             name=name or url.rstrip("/").rpartition("/")[2] or url,
             digest=short,
-            source_type="local" if storage.is_local(url) else url.partition("://")[0],
+            source_type=source_type,
             source=json.dumps({"uri": url}),
             profile=json.dumps(profile) if profile else None,
         )
-        with self.address.store.explained(f"noting the dataset {url}"):
+        with self.address.store.explained(f"logging the dataset {url}"):
             tag = InputTag("mlflow.data.context", role)
             self.address.store.client().log_inputs(self.id, [DatasetInput(dataset, [tag])])
 
     def log_parameters(self, parameters: Mapping[str, Any]) -> None:
-        """Note (nested) settings by their dotted keys.
+        """Log (nested) settings by their dotted keys.
 
         MLflow never changes a parameter. Where a run goes on with another value, the new one becomes the tag
         ``changed.KEY``.
@@ -119,8 +130,8 @@ class Run:
         from mlflow.entities import Param, RunTag
 
         client = self.address.store.client()
-        flat = {key: str(value)[:_LONGEST_PARAMETER] for key, value in flatten(parameters)}
-        with self.address.store.explained("noting parameters"):
+        flat = {key: without_credentials(str(value))[:_LONGEST_PARAMETER] for key, value in flatten(parameters)}
+        with self.address.store.explained("logging parameters"):
             known = client.get_run(self.id).data.params
             new = [Param(key, value) for key, value in flat.items() if key not in known]
             changed = [RunTag(f"changed.{key}", value) for key, value in flat.items() if known.get(key, value) != value]
@@ -132,12 +143,13 @@ class Run:
         """Set tags of the run."""
         from mlflow.entities import RunTag
 
+        written = [RunTag(key, without_credentials(str(value))) for key, value in tags.items()]
         with self.address.store.explained("setting tags"):
-            self.address.store.client().log_batch(self.id, tags=[RunTag(k, str(v)) for k, v in tags.items()])
+            self.address.store.client().log_batch(self.id, tags=written)
 
     @contextmanager
     def system_metrics(self) -> Iterator[None]:
-        """Note how busy this machine is for as long as the block runs."""
+        """Log how busy this machine is for as long as the block runs."""
         interval = self.address.settings.system_interval
         monitor = SystemMonitor(lambda found: self.log_metrics(found, self._images), interval)
         try:
@@ -147,7 +159,7 @@ class Run:
 
     def close(self) -> None:
         """Deliver what is in the spool, or say where it waits for the next process that writes this run."""
-        left = self._spool.close(self.address.settings.patience)
+        left = self._spool.close(self.address.settings.timeout)
         if left:
             logger.warning("%s entries of run %s did not reach MLflow; they wait in %s.", left, self.id, self._folder)
 
@@ -161,15 +173,15 @@ class Run:
             if metrics:
                 client.log_batch(self.id, metrics=metrics)
             for entry in entries:
-                if "image" in entry:
-                    _deliver_image(client, self.id, Path(entry["image"]), entry["as"])
+                if "file" in entry:
+                    _deliver_file(client, self.id, Path(entry["file"]), entry["as"])
         except MlflowException as error:
             if error.error_code in _FINAL_REFUSALS:
                 raise Refused(str(error)) from error
             raise
 
 
-def _deliver_image(client: Any, run_id: str, path: Path, artifact: str) -> None:
+def _deliver_file(client: Any, run_id: str, path: Path, artifact: str) -> None:
     """Upload and remove; a file that is gone was uploaded before a crash."""
     if not path.exists():
         return
@@ -186,13 +198,13 @@ def run(
     settings: TrackingSettings,
     job: str,
     parameters: Mapping[str, Any],
-    config_text: str | None = None,
+    config: Mapping[str, Any] | None = None,
     keep_in: str | None = None,
 ) -> Iterator[Run]:
     """Open the run of a job, and end it as finished, failed or killed.
 
     ``keep_in`` is a folder (any store) that remembers the run: the next call with it goes on with the same run.
-    ``config_text`` is kept as the artifact ``config.yaml``.
+    ``config`` holds all settings as they are in force, overrides and defaults included: the artifact ``config.yaml``.
 
     Raises:
         TrackingError: the store cannot be reached, or refuses.
@@ -207,8 +219,8 @@ def run(
     status = "FAILED"
     try:
         opened.log_parameters(parameters)
-        if config_text is not None:
-            opened.log_text(config_text, "config.yaml")
+        if config is not None:
+            opened.log_text(yaml.safe_dump(all_without_credentials(config), sort_keys=False), "config.yaml")
         yield opened
         status = "FINISHED"
     except KeyboardInterrupt:

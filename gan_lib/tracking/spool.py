@@ -1,8 +1,8 @@
-"""A file between who notes something and who delivers it: a slow receiver or a killed sender loses nothing.
+"""A file between who logs something and who delivers it: a slow receiver or a killed sender loses nothing.
 
 ``put`` appends a line and returns; a thread delivers lines in order, in batches, again and again until the receiver
 takes them. What was not delivered when the process died is delivered by the next one that opens the file. An entry may
-arrive twice (the process died between delivery and note), so delivering must be idempotent. Knows nothing of MLflow.
+arrive twice (the process died before that was recorded), so delivering must be idempotent. Knows nothing of MLflow.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+from gan_lib.core.credentials import without_credentials
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +35,7 @@ class Spool:
     """One file of entries and the thread that empties it."""
 
     def __init__(self, file: Path, deliver: Callable[[Sequence[Entry]], None], interval: float = 2.0) -> None:
-        """Go on where the last user of ``file`` stopped. ``deliver`` raises :class:`Refused` for what is hopeless."""
+        """Go on where the last user of ``file`` stopped. ``deliver`` raises :class:`Refused` for what it never takes."""
         file.parent.mkdir(parents=True, exist_ok=True)
         self._path = file
         self._deliver = deliver
@@ -59,11 +61,11 @@ class Spool:
             self._file.write(lines)
             self._file.flush()
 
-    def close(self, patience: float) -> int:
-        """Deliver what is left, for at most ``patience`` seconds; return how many entries were not delivered."""
-        self._deadline = time.monotonic() + patience
+    def close(self, timeout: float) -> int:
+        """Deliver what is left, for at most ``timeout`` seconds; return how many entries were not delivered."""
+        self._deadline = time.monotonic() + timeout
         self._closing.set()
-        self._thread.join(patience + 1)
+        self._thread.join(timeout + 1)
         with self._lock:
             left = len(self._read(limit=None)[0])
             if not self._thread.is_alive():
@@ -89,12 +91,12 @@ class Spool:
             except Exception as error:
                 failures += 1
                 if failures == 1:
-                    logger.warning("Delivery failed, trying again until it works: %s", error)
+                    logger.warning("Delivery failed, trying again until it works: %s", without_credentials(str(error)))
                 if not self._pause(min(_LONGEST_PAUSE, 0.5 * 2**failures)):
                     return
             else:
                 failures = 0
-                self._note_sent(position)
+                self._record_sent(position)
 
     def _deliver_all(self, entries: Sequence[Entry]) -> None:
         """Deliver; where the batch is refused, one by one, so that a bad entry takes no good one with it."""
@@ -103,7 +105,7 @@ class Spool:
                 self._deliver(entries)
         except Refused as refusal:
             if len(entries) == 1:
-                logger.warning("Refused for good: %s: %s", entries[0], refusal)
+                logger.warning("Refused for good: %s: %s", entries[0], without_credentials(str(refusal)))
                 return
             for entry in entries:
                 self._deliver_all([entry])
@@ -137,7 +139,7 @@ class Spool:
         self._file.seek(0, 2)
         return entries, position
 
-    def _note_sent(self, position: int) -> None:
+    def _record_sent(self, position: int) -> None:
         with self._lock:
             if position == self._file.tell() and position > _WORTH_EMPTYING:
                 self._file.truncate(0)
@@ -149,7 +151,7 @@ class Spool:
 
     def _end_torn_line(self) -> None:
         size = self._file.seek(0, 2)
-        if self._sent > size:  # emptied, and killed before that was noted
+        if self._sent > size:  # emptied, and killed before that was recorded
             self._sent = 0
         if size:
             self._file.seek(size - 1)

@@ -7,10 +7,11 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from gan_lib.core.credentials import without_credentials
 from gan_lib.core.errors import UserError
 from gan_lib.tracking.settings import TrackingSettings
 
@@ -24,10 +25,13 @@ class TrackingError(UserError):
 
 @dataclass(frozen=True)
 class Store:
-    """A tracking store and a model registry, as URIs that mean the same in every process."""
+    """A tracking store and a model registry, as URIs that mean the same in every process.
 
-    uri: str
-    registry_uri: str
+    The URIs may hold a password: print the store itself, which shows none.
+    """
+
+    uri: str = field(repr=False)
+    registry_uri: str = field(repr=False)
 
     def client(self) -> MlflowClient:
         """A client of both that leaves mlflow's global state alone."""
@@ -39,7 +43,7 @@ class Store:
 
     @contextmanager
     def explained(self, doing: str) -> Iterator[None]:
-        """Turn mlflow's exceptions into one sentence that names the store and what was being done.
+        """Turn mlflow's exceptions into one sentence that names the store and what was being done, and no password.
 
         Raises:
             TrackingError: mlflow raised.
@@ -49,8 +53,10 @@ class Store:
         try:
             yield
         except MlflowException as error:
-            reason = str(error).splitlines()[0].rstrip(".")
-            raise TrackingError(f"MLflow at {self} failed while {doing}: {reason}.") from error
+            reason = without_credentials(str(error).splitlines()[0]).rstrip(".")
+            doing = without_credentials(doing)
+            # from None: a traceback would print mlflow's own message, and with it the password
+            raise TrackingError(f"MLflow at {self} failed while {doing}: {reason}.") from None
 
     def require_answer(self) -> None:
         """Check that something listens where the tracking server should be.
@@ -72,8 +78,7 @@ class Store:
 
     def __str__(self) -> str:
         """The tracking URI without user and password."""
-        scheme, separator, rest = self.uri.partition("://")
-        return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+        return without_credentials(self.uri)
 
 
 def store_of(settings: TrackingSettings) -> Store:

@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 
 def sample(process: psutil.Process) -> dict[str, float]:
-    """Shares in percent, sizes in MiB. GPU figures only where this process uses CUDA."""
+    """Use in percent, sizes in MiB. GPU figures only where this process uses CUDA."""
     found = {
         "system/cpu_percent": psutil.cpu_percent(),
         "system/process_cpu_percent": process.cpu_percent(),
@@ -32,10 +32,10 @@ def sample(process: psutil.Process) -> dict[str, float]:
 
 
 class SystemMonitor:
-    """Hands a sample to ``note`` every ``interval`` seconds until it is stopped."""
+    """Hands a sample to ``log`` every ``interval`` seconds until it is stopped."""
 
-    def __init__(self, note: Callable[[dict[str, float]], None], interval: float) -> None:
-        self._note = note
+    def __init__(self, log: Callable[[dict[str, float]], None], interval: float) -> None:
+        self._log = log
         self._interval = interval
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="system metrics", daemon=True)
@@ -50,4 +50,4 @@ class SystemMonitor:
         process = psutil.Process()
         sample(process)  # psutil's percentages count from the call before: the first are zeros
         while not self._stopped.wait(self._interval):
-            self._note(sample(process))
+            self._log(sample(process))

@@ -1,4 +1,4 @@
-"""Runs in a real SQLite store: what a job notes can be read back through MLflow's own client."""
+"""Runs in a real SQLite store: what a job logs can be read back through MLflow's own client."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_settings_become_parameters_by_dotted_key(settings: tracking.TrackingSet
     assert stored(run).data.params == {"training.batch_size": "8", "training.betas": "[0.5, 0.9]", "seed": "1"}
 
 
-def test_more_settings_than_one_call_takes_are_all_noted(settings: tracking.TrackingSettings) -> None:
+def test_more_settings_than_one_call_takes_are_all_logged(settings: tracking.TrackingSettings) -> None:
     with tracking.run(settings, "train", {f"key{number}": number for number in range(250)}) as run:
         pass
     assert len(stored(run).data.params) == 250
@@ -82,17 +82,17 @@ def test_a_sample_grid_comes_back_equal_to_the_pixel(settings: tracking.Tracking
     assert np.array_equal(np.asarray(Image.open(path)), grid)
 
 
-def test_the_dataset_that_was_read_is_noted_with_its_own_digest(settings: tracking.TrackingSettings) -> None:
+def test_the_dataset_that_was_read_is_logged_with_its_own_digest(settings: tracking.TrackingSettings) -> None:
     with tracking.run(settings, "train", {}) as run:
         run.log_dataset("/data/patches", "0123456789abcdef", "training", rows=7)
-    (noted,) = stored(run).inputs.dataset_inputs
-    assert (noted.dataset.name, noted.dataset.digest) == ("patches", "0123456789abcdef")
-    assert noted.dataset.profile == '{"rows": 7}'
-    assert noted.tags[0].value == "training"
+    (logged,) = stored(run).inputs.dataset_inputs
+    assert (logged.dataset.name, logged.dataset.digest) == ("patches", "0123456789abcdef")
+    assert logged.dataset.profile == '{"rows": 7}'
+    assert logged.tags[0].value == "training"
 
 
 def test_the_run_names_the_code_that_made_it(settings: tracking.TrackingSettings) -> None:
-    with tracking.run(settings, "train", {}, config_text="a: 1\n") as run:
+    with tracking.run(settings, "train", {}, config={"a": 1}) as run:
         pass
     tags = stored(run).data.tags
     assert tags["gan_lib.version"] == gan_lib.__version__
@@ -118,7 +118,7 @@ def test_a_rank_writes_to_the_drivers_run_and_leaves_it_open(settings: tracking.
     assert stored(run).info.status == "FINISHED"
 
 
-def test_a_rank_notes_how_busy_its_machine_is(settings: tracking.TrackingSettings) -> None:
+def test_a_rank_logs_how_busy_its_machine_is(settings: tracking.TrackingSettings) -> None:
     with tracking.run(settings, "train", {}) as run, tracking.resume(run.address) as rank:
         rank.log_metrics({"loss": 1.0}, 10)
         time.sleep(0.5)

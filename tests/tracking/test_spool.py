@@ -1,4 +1,4 @@
-"""The spool keeps what is noted until it is delivered, whatever happens to the receiver or to the process."""
+"""The spool keeps what is logged until it is delivered, whatever happens to the receiver or to the process."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_everything_arrives_once_and_in_order(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "a.jsonl", receiver, interval=0.05)
     for entry in numbered(1200):
         spool.put(entry)
-    assert spool.close(patience=10) == 0
+    assert spool.close(timeout=10) == 0
     assert receiver.taken == numbered(1200)
 
 
@@ -51,7 +51,7 @@ def test_a_receiver_that_is_away_for_a_while_misses_nothing(tmp_path: Path) -> N
     receiver = Receiver(failures=3)
     spool = Spool(tmp_path / "a.jsonl", receiver, interval=0.05)
     spool.put(*numbered(10))
-    assert spool.close(patience=30) == 0
+    assert spool.close(timeout=30) == 0
     assert receiver.taken == numbered(10)
 
 
@@ -65,15 +65,15 @@ def test_noting_does_not_wait_for_a_receiver_that_hangs(tmp_path: Path) -> None:
         spool.put(entry)
     assert time.perf_counter() - started < 1.0
     release.set()
-    assert spool.close(patience=10) == 0
+    assert spool.close(timeout=10) == 0
 
 
 def test_what_is_left_at_closing_is_counted_and_delivered_by_the_next(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "a.jsonl", Receiver(failures=10**6), interval=0.01)
     spool.put(*numbered(7))
-    assert spool.close(patience=0.2) == 7
+    assert spool.close(timeout=0.2) == 7
     receiver = Receiver()
-    assert Spool(tmp_path / "a.jsonl", receiver, interval=0.01).close(patience=10) == 0
+    assert Spool(tmp_path / "a.jsonl", receiver, interval=0.01).close(timeout=10) == 0
     assert receiver.taken == numbered(7)
 
 
@@ -87,15 +87,15 @@ def away(entries):
 spool = Spool(Path(sys.argv[1]), away, interval=0.01)
 for number in range(500):
     spool.put({"number": number})
-print("noted", flush=True)
+print("written", flush=True)
 time.sleep(60)
 """
     process = subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "a.jsonl")], stdout=subprocess.PIPE)
-    assert process.stdout is not None and process.stdout.readline() == b"noted\n"
+    assert process.stdout is not None and process.stdout.readline() == b"written\n"
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     receiver = Receiver()
-    assert Spool(tmp_path / "a.jsonl", receiver, interval=0.01).close(patience=10) == 0
+    assert Spool(tmp_path / "a.jsonl", receiver, interval=0.01).close(timeout=10) == 0
     assert receiver.taken == numbered(500)
 
 
@@ -105,7 +105,7 @@ def test_a_line_cut_off_by_a_crash_is_skipped_and_the_others_arrive(tmp_path: Pa
     receiver = Receiver()
     spool = Spool(file, receiver, interval=0.01)
     spool.put({"number": 1})
-    assert spool.close(patience=10) == 0
+    assert spool.close(timeout=10) == 0
     assert receiver.taken == numbered(2)
 
 
@@ -119,7 +119,7 @@ def test_a_refused_entry_takes_no_other_with_it(tmp_path: Path) -> None:
 
     spool = Spool(tmp_path / "a.jsonl", picky, interval=0.01)
     spool.put(*numbered(6))
-    assert spool.close(patience=10) == 0
+    assert spool.close(timeout=10) == 0
     assert sorted(entry["number"] for entry in taken) == [0, 1, 2, 4, 5]
 
 
@@ -128,7 +128,7 @@ def test_a_full_spool_says_how_many_it_dropped(tmp_path: Path, monkeypatch: pyte
     spool = Spool(tmp_path / "a.jsonl", Receiver(failures=10**6), interval=0.01)
     for entry in numbered(5):  # 14 bytes each
         spool.put(entry)
-    assert spool.close(patience=0.1) == 5  # two wait in the file, three were dropped
+    assert spool.close(timeout=0.1) == 5  # two wait in the file, three were dropped
     assert len((tmp_path / "a.jsonl").read_text().splitlines()) == 2
 
 
@@ -143,6 +143,6 @@ def test_the_file_is_emptied_once_all_is_delivered(tmp_path: Path, monkeypatch: 
     while (tmp_path / "a.jsonl").stat().st_size and time.monotonic() < deadline:
         time.sleep(0.01)
     assert (tmp_path / "a.jsonl").stat().st_size == 0
-    assert spool.close(patience=10) == 0
+    assert spool.close(timeout=10) == 0
     assert receiver.taken == numbered(50)
     assert not list(tmp_path.iterdir())
