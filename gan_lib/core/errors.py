@@ -43,6 +43,14 @@ class DecisionNeeded(UserError):
     exit_code = 4
 
 
+class StoreUnavailable(OSError):
+    """A store does not answer or refuses: what lies there cannot be had now, and is not known to be bad."""
+
+
+class MachineInTrouble(OSError):
+    """This machine is out of disk, memory or file handles: no input is at fault, and the job must end."""
+
+
 class RankLost(ConnectionError):
     """Another rank is gone or silent. This one did nothing wrong: with the others it may start again."""
 
