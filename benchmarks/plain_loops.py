@@ -1,6 +1,7 @@
 """The training loops that people write by hand, with the same nets, losses and optimisers as our recipes.
 
 What the trainer is measured against. No averages, no checks, no ranks: only what a step needs. Not for training.
+Both sides get their recipe from :func:`build`.
 """
 
 from __future__ import annotations
@@ -12,29 +13,36 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gan_lib import recipes
+from gan_lib.dataset.info import DatasetInfo, FieldInfo
+from gan_lib.recipes.protocol import Recipe
+
 Step = Callable[[dict[str, Tensor]], None]
 
 
-def _optimizers(recipe: Any) -> dict[str, torch.optim.Optimizer]:
-    return {name: recipe.optimizer(name, list(net.parameters())) for name, net in recipe.nets.items()}
+def build(name: str, settings: dict[str, Any], side: int) -> Recipe:
+    """A recipe with the same fresh weights each time, for RGB images of ``side`` pixels."""
+    torch.manual_seed(0)
+    module = recipes.find(name)
+    fields = {"image": FieldInfo((side, side, 3), "uint8", "png")}
+    recipe: Recipe = module.build(module.Settings(**settings), DatasetInfo(1, fields, DatasetInfo(1, fields)))
+    return recipe
 
 
-def _descend(loss: Tensor, *optimizers: torch.optim.Optimizer) -> None:
-    for optimizer in optimizers:
-        optimizer.zero_grad()
+def _descend(loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
+    optimizer.zero_grad()
     loss.backward()
-    for optimizer in optimizers:
-        optimizer.step()
+    optimizer.step()
 
 
-def _learn(net: nn.Module, learns: bool) -> None:
+def _unfreeze(net: nn.Module, learns: bool) -> None:
     for parameter in net.parameters():
         parameter.requires_grad_(learns)
 
 
 def srresnet(recipe: Any) -> Step:
     """Charbonnier loss of the enlarged image."""
-    generator, optimizer = recipe.nets["generator"], _optimizers(recipe)["generator"]
+    generator, optimizer = recipe.nets["generator"], recipe.optimizers()["generator"]
 
     def step(rows: dict[str, Tensor]) -> None:
         batch = recipe.prepare(rows, 0)
@@ -47,21 +55,21 @@ def srresnet(recipe: Any) -> Step:
 def srgan(recipe: Any) -> Step:
     """Pixel, hinge and feature-matching loss; then the discriminator on the same fake images."""
     generator, discriminator = recipe.nets["generator"], recipe.nets["discriminator"]
-    optimizers, settings = _optimizers(recipe), recipe.settings
+    optimizers, settings = recipe.optimizers(), recipe.settings
 
     def step(rows: dict[str, Tensor]) -> None:
         batch = recipe.prepare(rows, 0)
         high = batch["high"]
-        _learn(discriminator, False)
+        _unfreeze(discriminator, False)
         fake = generator(batch["low"])
-        *seen, scores = discriminator(fake)
+        *features, scores = discriminator(fake)
         with torch.no_grad():
             *real, _ = discriminator(high)
-        matching = sum(F.l1_loss(a, b) for a, b in zip(seen, real, strict=True)) / len(seen)
+        matching = sum(F.l1_loss(a, b) for a, b in zip(features, real, strict=True)) / len(features)
         pixel = torch.sqrt((fake - high).square() + 1e-6).mean()
         adversarial = settings.adversarial_weight * -scores.mean()
         _descend(pixel + adversarial + settings.perceptual_weight * matching, optimizers["generator"])
-        _learn(discriminator, True)
+        _unfreeze(discriminator, True)
         loss = F.relu(1 - discriminator(high)[-1]).mean() + F.relu(1 + discriminator(fake.detach())[-1]).mean()
         _descend(loss, optimizers["discriminator"])
 
@@ -69,48 +77,48 @@ def srgan(recipe: Any) -> Step:
 
 
 def dcgan(recipe: Any) -> Step:
-    """Logistic losses on the same made images."""
+    """Logistic losses on the same fake images."""
     generator, discriminator = recipe.nets["generator"], recipe.nets["discriminator"]
-    optimizers = _optimizers(recipe)
+    optimizers = recipe.optimizers()
 
     def step(rows: dict[str, Tensor]) -> None:
         batch = recipe.prepare(rows, 0)
-        _learn(discriminator, False)
-        made = generator(batch["latent"])
-        _descend(F.softplus(-discriminator(made)).mean(), optimizers["generator"])
-        _learn(discriminator, True)
-        real, fake = discriminator(batch["real"]), discriminator(made.detach())
+        _unfreeze(discriminator, False)
+        images = generator(batch["latent"])
+        _descend(F.softplus(-discriminator(images)).mean(), optimizers["generator"])
+        _unfreeze(discriminator, True)
+        real, fake = discriminator(batch["real"]), discriminator(images.detach())
         _descend(F.softplus(-real).mean() + F.softplus(fake).mean(), optimizers["discriminator"])
 
     return step
 
 
 def cyclegan(recipe: Any) -> Step:
-    """Least squares, cycle and identity terms; judges on pooled fakes."""
-    nets, optimizers, settings = recipe.nets, _optimizers(recipe), recipe.settings
+    """Least squares, cycle and identity terms; discriminators on pooled fakes."""
+    nets, pools, optimizers, settings = recipe.nets, recipe.rank_state, recipe.optimizers(), recipe.settings
     to_a, to_b, discriminator_a, discriminator_b = (
         nets[name] for name in ("b_to_a", "a_to_b", "discriminator_a", "discriminator_b")
     )
 
-    def judged(judge: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
-        return ((judge(real) - 1).square().mean() + judge(fake).square().mean()) / 2
+    def least_squares(discriminator: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
+        return ((discriminator(real) - 1).square().mean() + discriminator(fake).square().mean()) / 2
 
     def step(rows: dict[str, Tensor]) -> None:
         batch = recipe.prepare(rows, 0)
         a, b = batch["a"], batch["b"]
-        _learn(discriminator_a, False)
-        _learn(discriminator_b, False)
+        _unfreeze(discriminator_a, False)
+        _unfreeze(discriminator_b, False)
         fake_a, fake_b = to_a(b), to_b(a)
         adversarial = (discriminator_a(fake_a) - 1).square().mean() + (discriminator_b(fake_b) - 1).square().mean()
         cycle = F.l1_loss(to_a(fake_b), a) + F.l1_loss(to_b(fake_a), b)
         identity = F.l1_loss(to_a(a), a) + F.l1_loss(to_b(b), b)
         loss = adversarial + settings.cycle_weight * cycle + settings.identity_weight * identity
-        _descend(loss, optimizers["a_to_b"], optimizers["b_to_a"])
-        _learn(discriminator_a, True)
-        _learn(discriminator_b, True)
-        shown_a, shown_b = recipe.memory["a"](fake_a), recipe.memory["b"](fake_b)
-        loss = judged(discriminator_a, a, shown_a) + judged(discriminator_b, b, shown_b)
-        _descend(loss, optimizers["discriminator_a"], optimizers["discriminator_b"])
+        _descend(loss, optimizers["generators"])
+        _unfreeze(discriminator_a, True)
+        _unfreeze(discriminator_b, True)
+        pooled_a, pooled_b = pools["fake_a"](fake_a), pools["fake_b"](fake_b)
+        loss = least_squares(discriminator_a, a, pooled_a) + least_squares(discriminator_b, b, pooled_b)
+        _descend(loss, optimizers["discriminators"])
 
     return step
 

@@ -21,11 +21,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from plain_loops import LOOPS
+from plain_loops import LOOPS, build
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from gan_lib import recipes
 from gan_lib.recipes.protocol import Recipe
 from gan_lib.training.distributed.group import Group
 from gan_lib.training.engine import Engine
@@ -101,18 +100,15 @@ def measure(case: Case, device: torch.device, quick: bool, rounds: int, seconds:
     return result
 
 
-def build(case: Case, quick: bool) -> Recipe:
+def built(case: Case, quick: bool) -> Recipe:
     """The recipe with fresh weights, the same each time."""
-    torch.manual_seed(0)
-    module = recipes.find(case.recipe)
-    settings = case.quick_settings if quick else case.settings
-    recipe: Recipe = module.build(module.Settings(**settings))
-    return recipe
+    settings, side = (case.quick_settings, case.quick_side) if quick else (case.settings, case.side)
+    return build(case.recipe, settings, side)
 
 
 def plain_step(case: Case, device: torch.device, quick: bool) -> Callable[[dict[str, Tensor]], None]:
     """The hand-written step: fp32 as torch sets it up, no compile, NCHW."""
-    recipe = build(case, quick)
+    recipe = built(case, quick)
     recipe.nets.to(device)
     recipe.rank_state.to(device)
     step = LOOPS[case.recipe](recipe)
@@ -128,7 +124,7 @@ def our_step(case: Case, device: torch.device, quick: bool, batch_size: int) -> 
     settings = TrainingSettings(
         images=10**9, batch_size=batch_size, precision="bfloat16", compile=not quick, channels_last=True
     )
-    return Engine(build(case, quick), settings, Group(), device).step
+    return Engine(built(case, quick), settings, Group(), device).step
 
 
 def random_rows(count: int, side: int, device: torch.device) -> dict[str, Tensor]:

@@ -27,13 +27,13 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from plain_loops import LOOPS, Step
+from plain_loops import LOOPS, Step, build
 from torch import Tensor
 
-from gan_lib import recipes
-from gan_lib.recipes.protocol import Recipe
-from gan_lib.training import engine
 from gan_lib.training.distributed.group import Group
+from gan_lib.training.engine import Engine
+from gan_lib.training.layout import set_layout
+from gan_lib.training.optimization import gradients
 from gan_lib.training.settings import TrainingSettings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -95,7 +95,7 @@ def compare(nets: str, cases: Any, seconds: float) -> float:
     """The lowest ratio of the trainer's pace to the plain loop's over ``cases``."""
     ratios = []
     for name, settings, batch_size in cases:
-        sides = LOOPS[name](build(name, settings)), our_step(name, settings, batch_size, Group())
+        sides = plain_step(name, settings), our_step(name, settings, batch_size, Group())
         rows = random_rows(batch_size, settings.get("size", SIDE))
         plain, ours = (batch_size / taken for taken in step_seconds(sides, rows, seconds))
         print(f"{nets:10}{name:12}{plain:>14.1f}{ours:>15.1f}{ours / plain:>8.3f}", flush=True)
@@ -103,19 +103,18 @@ def compare(nets: str, cases: Any, seconds: float) -> float:
     return min(ratios)
 
 
-def build(name: str, settings: dict[str, Any]) -> Recipe:
-    """A recipe with the same fresh weights each time, in the layout that the trainer gives it."""
-    torch.manual_seed(0)
-    module = recipes.find(name)
-    recipe: Recipe = module.build(module.Settings(**settings))
-    recipe.nets.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return recipe
+def plain_step(name: str, settings: dict[str, Any]) -> Step:
+    """The hand-written step, with nets in the layout that the trainer gives them."""
+    recipe = build(name, settings, SIDE)
+    for net in recipe.nets.values():
+        set_layout(net)
+    return LOOPS[name](recipe)
 
 
 def our_step(name: str, settings: dict[str, Any], batch_size: int, group: Group) -> Callable[[Any], None]:
     """The trainer's step; ``batch_size`` is that of one rank."""
     training = TrainingSettings(images=10**9, batch_size=batch_size * group.size)
-    return engine.Engine(build(name, settings), training, group, torch.device("cpu")).step
+    return Engine(build(name, settings, SIDE), training, group, torch.device("cpu")).step
 
 
 def step_seconds(sides: Sequence[Step], rows: dict[str, Tensor], seconds: float) -> list[float]:
@@ -185,7 +184,7 @@ def run_rank(rank: int, ranks: int, meeting: str, seconds: float, bucket_bytes: 
     name, settings, batch_size = SHARED
     group = Group(rank, ranks) if ranks > 1 else Group()
     if bucket_bytes is not None:
-        engine.FlatGradient = partial(engine.FlatGradient, bucket_bytes=bucket_bytes)  # type: ignore[assignment, misc]
+        gradients.BUCKET_BYTES = bucket_bytes
     step, rows = our_step(name, settings, batch_size, group), random_rows(batch_size)
     step(rows)
     started, steps, over = time.perf_counter(), 0, 0.0
