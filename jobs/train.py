@@ -1,4 +1,4 @@
-"""Trains a recipe on N processes by TorchDistributor and registers the generator in MLflow.
+"""Trains a recipe on N processes by TorchDistributor and registers what it exports in MLflow.
 
 spark-submit jobs/train.py --config conf/train/srresnet.yaml [--set launch.processes=2 ...]
 
@@ -8,16 +8,22 @@ Started again with the same checkpoint folder it goes on where it stopped, in th
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import model_validator
 
 from gan_lib import tracking
 from gan_lib.cluster.session import spark_session
 from gan_lib.core import config, storage
 from gan_lib.core.errors import run_job
-from gan_lib.dataset.catalog import open_dataset
 from gan_lib.tracking import ModelSettings, TrackingSettings
+from gan_lib.training.data_source import Datasets
+from gan_lib.training.exports import exported
 from gan_lib.training.launch import launch
-from gan_lib.training.settings import TrainSettings
+from gan_lib.training.settings import ChosenRecipe, DataSettings, TrainSettings
 
 
 class TrainJob(TrainSettings):
@@ -25,23 +31,30 @@ class TrainJob(TrainSettings):
 
     tracking: TrackingSettings = TrackingSettings()
     model: ModelSettings | None = None
-    """None: the generator stays in the checkpoint folder, and in the run, but is not registered."""
+    """None: what the recipe exports stays in the checkpoint folder, and in the run, but is not registered."""
+
+    @model_validator(mode="after")
+    def _check_complete(self) -> TrainJob:
+        for key in ("recipe", "data"):
+            if getattr(self, key) is None:
+                raise config.ConfigError(f"the key {key} is missing; set it in the file or by --set {key}.KEY=...")
+        return self
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Train, and register what came out."""
-    arguments = config.arguments("Train a recipe on any number of processes.", argv)
-    job = config.load(TrainJob, arguments.config, arguments.set)
-    settings = with_absolute_paths(job)
-    dataset = open_dataset(settings.data.url, settings.data.split, settings.data.version)
-    spark = spark_session(f"train {settings.recipe['name']}")
+    job = config.from_command_line(TrainJob, "Train a recipe on any number of processes.", argv)
+    settings = config.with_absolute_urls(job)
+    recipe, datasets = what_and_on_what(settings)
+    spark = spark_session(f"train {recipe.name}")
     folder = settings.checkpoint.folder
-    with tracking.run(job.tracking, "train", settings.model_dump(), job.model_dump(), keep_in=folder) as run:
-        run.log_dataset(dataset.url, dataset.fingerprint, "training", rows=dataset.rows)
+    with tracking.run(job.tracking, "train", settings.model_dump(), settings.model_dump(), keep_in=folder) as run:
+        for dataset in datasets.all():
+            run.log_dataset(dataset.url, dataset.fingerprint, "training", rows=dataset.rows)
         done = launch(
             spark,
             train_rank,
-            settings,
+            without_tracking(settings),
             run.address,
             settings=settings.launch,
             folder=folder,
@@ -51,16 +64,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         run.log_metrics({f"start/{stage}_seconds": seconds for stage, seconds in done.start.items()})
         publish(run, storage.join(folder, "export"), job.model)
     print(f"seconds of the start: {json.dumps(done.start)}")
-    print(f"trained {settings.recipe['name']}: {json.dumps(done.results[0])}")
+    print(f"trained {recipe.name}: {json.dumps(done.results[0])}")
 
 
-def with_absolute_paths(job: TrainJob) -> TrainSettings:
-    """The training's part of the job, with paths that mean the same on every machine."""
-    values = job.model_dump(exclude={"tracking", "model"})
-    for section, key in (("data", "url"), ("data", "domain_b"), ("training", "init_from"), ("checkpoint", "folder")):
-        if values[section][key] is not None:
-            values[section][key] = storage.absolute(values[section][key])
-    return TrainSettings.model_validate(values)
+def what_and_on_what(job: TrainJob) -> tuple[ChosenRecipe, Datasets]:
+    """The recipe and the datasets, opened here so that a slip costs a second and no cluster."""
+    recipe, data = job.recipe, job.data
+    assert isinstance(recipe, ChosenRecipe) and isinstance(data, DataSettings)
+    return recipe, Datasets.open(data, data.split)
+
+
+def without_tracking(job: TrainJob) -> TrainSettings:
+    """What the ranks are told: they need no address of a server."""
+    return TrainSettings(**{name: getattr(job, name) for name in TrainSettings.model_fields})
 
 
 def train_rank(settings: TrainSettings, address: tracking.RunAddress) -> dict[str, float]:
@@ -69,20 +85,39 @@ def train_rank(settings: TrainSettings, address: tracking.RunAddress) -> dict[st
     from gan_lib.training.loop import train
     from gan_lib.training.tracker import SilentTracker
 
-    with join_ranks(settings.launch) as place:
-        if place.rank > 0:
-            return train(settings, place.rank, place.world_size, place.device, SilentTracker())
+    with join_ranks(settings.launch) as context:
+        if context.rank > 0:
+            return train(settings, context.rank, context.world_size, context.device, SilentTracker())
         with tracking.resume(address) as run:
-            return train(settings, place.rank, place.world_size, place.device, run)
+            return train(settings, context.rank, context.world_size, context.device, run)
 
 
 def publish(run: tracking.Run, export: str, model: ModelSettings | None) -> None:
-    """Register the exported artifact; a generator that translates no images is kept with the run only."""
-    if model is not None and storage.exists(storage.join(export, "artifact.json")):
-        registered = tracking.register(run, export, model.name, model.alias)
-        print(f"registered models:/{registered.name}/{registered.version}")
-    else:
-        run.log_artifact(export, "export")
+    """Register what was exported, the first artifact as NAME, the others as NAME-EXPORT; else keep it with the run."""
+    with on_this_machine(export) as folder:
+        if model is None:
+            run.log_artifact(folder, "export")
+            return
+        for number, name in enumerate(exported(folder)):
+            model_name = model.name if number == 0 else f"{model.name}-{name}"
+            registered = tracking.register(run, storage.join(folder, name), model_name, model.alias)
+            print(f"registered models:/{registered.name}/{registered.version}")
+
+
+@contextmanager
+def on_this_machine(url: str) -> Iterator[str]:
+    """A local folder with the files below ``url``: ``url`` itself, or a copy for as long as the block runs."""
+    if storage.is_local(url):
+        yield url
+        return
+    fs, path = storage.open_store(url)
+    with tempfile.TemporaryDirectory() as folder:
+        for file in fs.find(path):
+            name = storage.relative(path, str(file))
+            target = Path(folder) / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(storage.read_bytes(storage.join(url, name)))
+        yield folder
 
 
 if __name__ == "__main__":

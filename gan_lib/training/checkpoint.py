@@ -43,13 +43,13 @@ class Checkpoints:
         """
         for images in reversed(self.images()):
             try:
-                self.load(images)
+                self.state_after(images)
                 return images
             except UserError as error:
                 print(f"warning: {error} Going on from an older one.", file=sys.stderr, flush=True)
         return None
 
-    def load(self, images: int) -> dict[str, Any]:
+    def state_after(self, images: int) -> dict[str, Any]:
         """The state after ``images`` images.
 
         Raises:
@@ -57,7 +57,7 @@ class Checkpoints:
         """
         return read(self._url(images))
 
-    def load_best(self) -> dict[str, Any]:
+    def best_state(self) -> dict[str, Any]:
         """The state of the best checkpoint.
 
         Raises:
@@ -101,7 +101,7 @@ def averaged_weights(url: str) -> dict[str, torch.Tensor]:
         has_best = storage.exists(storage.join(url, BEST))
         if newest is None and not has_best:
             raise UserError(f"There is no checkpoint in {url}; train there first, or name another training.init_from.")
-        state = found.load_best() if has_best else found.load(newest or 0)
+        state = found.best_state() if has_best else found.state_after(newest or 0)
     else:
         state = read(url)
     return {**state["nets"], **state["averages"]}

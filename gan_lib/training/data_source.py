@@ -1,29 +1,42 @@
-"""Where batches come from: the published dataset, two of them side by side, or tensors in rank_state."""
+"""Where batches come from: a published dataset, two of them side by side, tensors in memory, or a user's own."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
 from gan_lib.core.random import derive_seed
-from gan_lib.dataset.catalog import open_dataset
+from gan_lib.dataset.catalog import Dataset, open_dataset
+from gan_lib.dataset.info import DatasetInfo, FieldInfo
 from gan_lib.loading.loader import Loader
-from gan_lib.recipes.protocol import Batch
+from gan_lib.recipes.protocol import Batch, Recipe
 from gan_lib.training.distributed.group import Group
 from gan_lib.training.settings import DataSettings, TrainingSettings
 
 
 class DataSource(Protocol):
-    """An endless order of rows that can be taken up anywhere. ``position`` in a batch is each row's place in it."""
+    """An endless order of rows that can be taken up anywhere. ``position`` in a batch is each row's number in it."""
+
+    def info(self) -> DatasetInfo:
+        """What a recipe is told of the rows before it builds its nets."""
+        ...
 
     def forever(self) -> Iterator[Batch]:
-        """This rank's share of one batch after the other, from where the data_source stands."""
+        """This rank's part of one batch after the other, from where the data source stands."""
+        ...
+
+    def set_batch_size(self, rows: int) -> None:
+        """Go on with batches of so many rows of this rank."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the data_source stands, numbers only: after the last batch that was handed out, not the last read ahead."""
+        """Where the data source stands, numbers only: after the last batch handed out, not the last read ahead."""
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -36,7 +49,7 @@ class DataSource(Protocol):
 
 
 class TensorDataSource:
-    """Rows held in memory, in a new seeded order each epoch: for small data, tests and benchmarks."""
+    """Rows held in memory, in a new seeded order each epoch: for small data, notebooks, tests and benchmarks."""
 
     def __init__(self, rows: Batch, batch_size: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
         """``rows`` maps field -> (N, ...) tensor; ``batch_size`` is that of one rank."""
@@ -44,14 +57,30 @@ class TensorDataSource:
         self._rank, self._world_size = rank, world_size
         self._images = 0
 
+    def info(self) -> DatasetInfo:
+        """See :class:`DataSource`; shapes are those of the tensors."""
+        fields = {
+            name: FieldInfo(
+                tuple(values.shape[1:]),
+                str(values.dtype).removeprefix("torch."),
+                kind="array" if values.ndim > 1 else "scalar",
+            )
+            for name, values in self._rows.items()
+        }
+        return DatasetInfo(self._count, fields)
+
     def forever(self) -> Iterator[Batch]:
         """See :class:`DataSource`."""
         while True:
             start = self._images + self._rank * self._size
             position = torch.arange(start, start + self._size)
-            picked = self._row_at(position)
+            picked = self._rows_at(position)
             self._images += self._size * self._world_size
             yield {"position": position, **{name: values[picked] for name, values in self._rows.items()}}
+
+    def set_batch_size(self, rows: int) -> None:
+        """See :class:`DataSource`."""
+        self._size = rows
 
     def state_dict(self) -> dict[str, Any]:
         """See :class:`DataSource`."""
@@ -64,41 +93,159 @@ class TensorDataSource:
     def close(self) -> None:
         """Nothing is open."""
 
-    def _row_at(self, position: torch.Tensor) -> torch.Tensor:
-        count = len(next(iter(self._rows.values())))
-        epochs = position // count
-        orders = {int(epoch): self._order(count, int(epoch)) for epoch in epochs.unique()}
-        return torch.stack([orders[int(e)][int(p) % count] for e, p in zip(epochs, position, strict=True)])
+    @property
+    def _count(self) -> int:
+        return len(next(iter(self._rows.values())))
 
-    def _order(self, count: int, epoch: int) -> torch.Tensor:
+    def _rows_at(self, position: Tensor) -> Tensor:
+        epochs = position // self._count
+        orders = {int(epoch): self._order(int(epoch)) for epoch in epochs.unique()}
+        return torch.stack([orders[int(e)][int(p) % self._count] for e, p in zip(epochs, position, strict=True)])
+
+    def _order(self, epoch: int) -> Tensor:
         generator = torch.Generator().manual_seed(derive_seed(self._seed, "order", epoch))
-        return torch.randperm(count, generator=generator)
+        return torch.randperm(self._count, generator=generator)
+
+
+class LoadedDataSource:
+    """Rows of a published dataset, read by a loader."""
+
+    def __init__(self, loader: Loader) -> None:
+        self._loader = loader
+        self.forever = loader.forever
+        self.set_batch_size = getattr(loader, "set_batch_size", None)  # type: ignore[assignment]
+        self.state_dict = loader.state_dict
+        self.load_state_dict = loader.load_state_dict
+        self.close = loader.close
+
+    def info(self) -> DatasetInfo:
+        """See :class:`DataSource`."""
+        return self._loader.dataset.info()
 
 
 class PairedDataSource:
-    """Two feeds side by side, each in its own order; the second's fields are called ``domain_b_FIELD``."""
+    """Two data sources side by side, each in its own order; the second's fields are called ``domain_b_FIELD``."""
 
     def __init__(self, first: DataSource, domain_b: DataSource) -> None:
-        self._first, self._partner = first, domain_b
+        self._first, self._domain_b = first, domain_b
+
+    def info(self) -> DatasetInfo:
+        """See :class:`DataSource`."""
+        return dataclasses.replace(self._first.info(), domain_b=self._domain_b.info())
 
     def forever(self) -> Iterator[Batch]:
         """See :class:`DataSource`."""
-        for own, other in zip(self._first.forever(), self._partner.forever(), strict=True):
+        for own, other in zip(self._first.forever(), self._domain_b.forever(), strict=True):
             yield paired(own, other)
+
+    def set_batch_size(self, rows: int) -> None:
+        """See :class:`DataSource`."""
+        self._first.set_batch_size(rows)
+        self._domain_b.set_batch_size(rows)
 
     def state_dict(self) -> dict[str, Any]:
         """See :class:`DataSource`."""
-        return {"first": self._first.state_dict(), "domain_b": self._partner.state_dict()}
+        return {"first": self._first.state_dict(), "domain_b": self._domain_b.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See :class:`DataSource`."""
         self._first.load_state_dict(state["first"])
-        self._partner.load_state_dict(state["domain_b"])
+        self._domain_b.load_state_dict(state["domain_b"])
 
     def close(self) -> None:
         """Close both."""
         self._first.close()
-        self._partner.close()
+        self._domain_b.close()
+
+
+class CollatedDataSource:
+    """Another data source whose batches are collated on the host, and then brought to the device.
+
+    For what no loader can do in its threads: rows of two datasets, and those of a user's own data source.
+    """
+
+    def __init__(self, source: DataSource, collate: Callable[[Batch], Batch], device: torch.device) -> None:
+        self._source, self._collate, self._device = source, collate, device
+        self.info = source.info
+        self.set_batch_size = source.set_batch_size
+        self.state_dict = source.state_dict
+        self.load_state_dict = source.load_state_dict
+        self.close = source.close
+
+    def forever(self) -> Iterator[Batch]:
+        """See :class:`DataSource`."""
+        for batch in self._source.forever():
+            yield to_device(self._collate(batch), self._device)
+
+
+@dataclass(frozen=True)
+class Datasets:
+    """The dataset that is read, and the one beside it."""
+
+    first: Dataset
+    domain_b: Dataset | None = None
+
+    @classmethod
+    def open(cls, data: DataSettings, split: str) -> Datasets:
+        """The configured datasets' rows of ``split``.
+
+        Raises:
+            DatasetError: there is no such dataset, version or split.
+        """
+        urls = [url for url in (data.url, data.domain_b) if url is not None]
+        return cls(*(open_dataset(url, split=split, version=data.version) for url in urls))
+
+    def all(self) -> list[Dataset]:
+        """The one or the two."""
+        return [self.first] if self.domain_b is None else [self.first, self.domain_b]
+
+    def info(self) -> DatasetInfo:
+        """What a recipe is told of them."""
+        domain_b = self.domain_b.info() if self.domain_b is not None else None
+        return dataclasses.replace(self.first.info(), domain_b=domain_b)
+
+    @contextmanager
+    def one_by_one(self) -> Iterator[list[Iterator[Batch]]]:
+        """The rows of each dataset, in an order that never changes, as batches of one row, on the host."""
+        with ExitStack() as stack:
+            loaders = [stack.enter_context(Loader(dataset, batch_size=1)) for dataset in self.all()]
+            yield [loader.forever() for loader in loaders]
+
+
+def open_data_source(
+    datasets: Datasets,
+    data: DataSettings,
+    training: TrainingSettings,
+    recipe: Recipe,
+    group: Group,
+    device: torch.device,
+) -> DataSource:
+    """This rank's data source as configured, its rows collated by ``recipe``."""
+
+    def open_loader(
+        dataset: Dataset, seed: int, collate: Callable[[Batch], Batch] | None, device: torch.device
+    ) -> DataSource:
+        loader = Loader(
+            dataset,
+            batch_size=training.batch_size // group.size,
+            seed=seed,
+            rank=group.rank,
+            world_size=group.size,
+            device=device,
+            threads=data.threads,
+        )
+        loaded = LoadedDataSource(loader)
+        return loaded if collate is None else CollatedDataSource(loaded, collate, device)
+
+    collate = recipe.collate if type(recipe).collate is not Recipe.collate else None
+    if datasets.domain_b is None:
+        return open_loader(datasets.first, training.seed, collate, device)
+    ours = torch.device("cpu") if collate else device
+    pair = PairedDataSource(
+        open_loader(datasets.first, training.seed, None, ours),
+        open_loader(datasets.domain_b, derive_seed(training.seed, "domain_b"), None, ours),
+    )
+    return pair if collate is None else CollatedDataSource(pair, collate, device)
 
 
 def paired(own: Batch, domain_b: Batch) -> Batch:
@@ -106,48 +253,23 @@ def paired(own: Batch, domain_b: Batch) -> Batch:
     return {**own, **{f"domain_b_{name}": values for name, values in domain_b.items()}}
 
 
-def open_data_source(data: DataSettings, training: TrainingSettings, group: Group, device: torch.device) -> DataSource:
-    """The data_source of this rank as configured: ``data.url``, with ``data.domain_b`` beside it where one is named."""
-    data_source = _open_loader(data.url, data, training, group, device)
-    if data.domain_b is None:
-        return data_source
-    return PairedDataSource(data_source, _open_loader(data.domain_b, data, training, group, device))
+def join_batches(batches: Sequence[Batch]) -> Batch:
+    """One batch of all rows of ``batches``, in their order; tensors of unlike shapes become lists."""
+    return {name: _joined([batch[name] for batch in batches]) for name in batches[0]}
 
 
-def _open_loader(
-    url: str, data: DataSettings, training: TrainingSettings, group: Group, device: torch.device
-) -> DataSource:
-    dataset = open_dataset(url, split=data.split, version=data.version)
-    return Loader(
-        dataset,
-        batch_size=training.batch_size // group.size,
-        seed=training.seed,
-        rank=group.rank,
-        world_size=group.size,
-        device=device,
-        threads=data.threads,
-    )
+def _joined(parts: list[Any]) -> Any:
+    if all(isinstance(part, Tensor) for part in parts) and len({part.shape[1:] for part in parts}) == 1:
+        return torch.cat(parts)
+    return [value for part in parts for value in part]
 
 
-def read_validation_rows(data: DataSettings, device: torch.device) -> Batch | None:
-    """The first rows of the validation split, in one batch on ``device``; None where no such split is configured.
-
-    With ``data.domain_b`` as many of each dataset, named as :class:`PairedDataSource` names them.
-    """
-    if data.validation_split is None:
-        return None
-    own = _first_rows(data.url, data.validation_split, data, device)
-    if data.domain_b is None:
-        return own
-    other = _first_rows(data.domain_b, data.validation_split, data, device)
-    count = min(len(own["position"]), len(other["position"]))
-    return {name: values[:count] for name, values in paired(own, other).items()}
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """``batch`` with every tensor, in lists as well, on ``device``."""
+    return {name: _moved(values, device) for name, values in batch.items()}
 
 
-def _first_rows(url: str, split: str, data: DataSettings, device: torch.device) -> Batch:
-    dataset = open_dataset(url, split=split, version=data.version)
-    loader = Loader(dataset, batch_size=min(dataset.rows, data.validation_images), seed=0, device=device)
-    try:
-        return next(loader.forever())
-    finally:
-        loader.close()
+def _moved(value: Any, device: torch.device) -> Any:
+    if isinstance(value, list):
+        return [_moved(item, device) for item in value]
+    return value.to(device, non_blocking=True) if isinstance(value, Tensor) else value

@@ -1,7 +1,8 @@
-"""Which checkpoint is the best so far, and when to stop hoping for a better one."""
+"""Which checkpoint is the best so far, and when to stop waiting for a better one."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from gan_lib.core.errors import UserError
@@ -9,27 +10,27 @@ from gan_lib.training.settings import CheckpointSettings
 
 
 class EarlyStopping:
-    """Follows one measure; without a configured one it never finds a best and never gives up."""
+    """Follows one metric; without a configured one it never finds a best and never stops a training."""
 
     def __init__(self, settings: CheckpointSettings) -> None:
         self._settings = settings
         self._best: float | None = None
         self._misses = 0
 
-    def is_best(self, measures: Mapping[str, float]) -> bool:
-        """Take note of ``measures`` (named ``validation/NAME``) and say whether they are the best so far.
+    def is_best(self, metrics: Mapping[str, float]) -> bool:
+        """Take in new ``metrics`` (named ``validation/NAME``) and say whether they are the best so far; NaN never is.
 
         Raises:
-            UserError: the recipe does not take the configured measure.
+            UserError: the recipe does not have the configured metric.
         """
         name = self._settings.best
         if name is None:
             return False
-        if f"validation/{name}" not in measures:
-            known = ", ".join(key.removeprefix("validation/") for key in measures) or "none"
-            raise UserError(f"checkpoint.best = {name} is not measured by this recipe, which measures: {known}.")
-        value = measures[f"validation/{name}"]
-        if self._best is None or self._better(value, self._best):
+        if f"validation/{name}" not in metrics:
+            known = ", ".join(key.removeprefix("validation/") for key in metrics) or "none"
+            raise UserError(f"checkpoint.best = {name} is no metric of this recipe, which has: {known}.")
+        value = metrics[f"validation/{name}"]
+        if not math.isnan(value) and (self._best is None or self._better(value, self._best)):
             self._best, self._misses = value, 0
             return True
         self._misses += 1
@@ -42,11 +43,11 @@ class EarlyStopping:
 
     @property
     def should_stop(self) -> bool:
-        """Whether ``patience`` measures in a row were no better than the best."""
+        """Whether ``patience`` metrics in a row were no better than the best."""
         return self._settings.patience is not None and self._misses >= self._settings.patience
 
     def state_dict(self) -> dict[str, float | None]:
-        """The best value and how many measures have missed it since."""
+        """The best value, and how many have missed it since: a training that has stopped by this stays stopped."""
         return {"best": self._best, "misses": self._misses}
 
     def load_state_dict(self, state: Mapping[str, float | None]) -> None:

@@ -1,8 +1,8 @@
-"""One training step of any recipe: updates take their turns on a batch. Knows no model, no file and no data set."""
+"""One training step of any recipe: its updates, one after the other. Knows no model, no medium, no file, no dataset."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -11,115 +11,131 @@ from torch import Tensor
 
 from gan_lib.core.errors import UserError
 from gan_lib.core.random import seed_torch
-from gan_lib.recipes.protocol import Batch, Progress, Recipe, Update
+from gan_lib.recipes.protocol import Batch, Logs, Progress, Recipe, Update
+from gan_lib.training.distributed.buffers import SharedBuffers
 from gan_lib.training.distributed.group import Group
 from gan_lib.training.distributed.sync_batch_norm import synchronise_batch_norm
-from gan_lib.training.ema import Averages
-from gan_lib.training.gradients import FlatGradient, clip_and_check
+from gan_lib.training.layout import set_layout
 from gan_lib.training.meter import Meter
+from gan_lib.training.optimization.ema import Averages
+from gan_lib.training.optimization.gradients import Exchange, clip_and_check
+from gan_lib.training.optimization.optimizers import ScheduledOptimizer, scheduled
 from gan_lib.training.settings import TrainingSettings
 
 
 class Engine:
-    """A recipe on its device with all that changes while it learns: weights, averages, optimisers, progress."""
+    """A recipe on its device with all that changes while it learns: weights, averages, optimisers, state, progress."""
 
     def __init__(self, recipe: Recipe, settings: TrainingSettings, group: Group, device: torch.device) -> None:
-        if settings.batch_size % group.size:
-            raise UserError(
-                f"training.batch_size = {settings.batch_size} cannot be shared by {group.size} ranks: take a multiple."
-            )
+        """Bring the recipe to ``device`` with rank 0's weights.
+
+        Raises:
+            UserError: its optimisers, updates or averages do not fit its nets, or each other.
+        """
         self.recipe, self.settings, self.group, self.device = recipe, settings, group, device
         self.progress = Progress()
         self.meter = Meter()
-        _place(recipe, settings, group, device)
-        self.updates = list(recipe.updates())
-        self.averages = Averages(recipe.nets, recipe.ema, settings.ema_half_life)
-        self._parameters = {name: list(net.parameters()) for name, net in recipe.nets.items()}
-        self.optimizers = {name: recipe.optimizer(name, own) for name, own in self._parameters.items()}
-        self._rates = {name: [g["lr"] for g in opt.param_groups] for name, opt in self.optimizers.items()}
-        self._gradients = {name: FlatGradient(own, group) for name, own in self._parameters.items()}
+        _bring(recipe, settings, group, device)
+        self.optimizers = scheduled(recipe.optimizers(), recipe.nets)
+        self.updates = _checked(recipe.updates(), self.optimizers)
+        self.averages = Averages(recipe.nets, recipe.averages(), settings.ema_half_life)
+        self._buffers = SharedBuffers(recipe)
+        self._parameters = list(recipe.nets.parameters())
+        self._exchanges = {
+            update.name: Exchange([g for name in update.optimizers for g in self.optimizers[name].gradients], group)
+            for update in self.updates
+        }
         self._learning: tuple[str, ...] | None = None
 
     def step(self, rows: Batch) -> None:
-        """Learn from this rank's share of one batch: raw rows, already on the device.
+        """Learn from this rank's part of one batch: rows of the dataset, already on the device.
+
+        An update whose gradient is not finite is skipped whole: no optimiser of it moves, moments and counts included,
+        and the nets' buffers and the recipe's ``state`` are again what they were before it. ``after`` is called all the
+        same (to know better would be to wait for the device), so what it writes elsewhere than to ``state`` stays.
+        ``rank_state``, which may be large, is not taken back.
 
         Raises:
             UserError: the recipe reads a field that the rows do not have.
         """
+        images = _length(rows) * self.group.size
         parts = _split(self._prepare(rows), self.settings.micro_batch)
         for update in self.updates:
             if update.is_due(self.progress):
-                self._turn(update, parts)
-        self._align_buffers()
-        self.progress = self.progress.after(self.settings.batch_size)
-        self.averages.update(self.progress.images, self.settings.batch_size)
+                self._take(update, parts)
+        self._buffers.average(self.group)
+        self.progress = self.progress.after(images)
+        self.averages.update(self.progress.images, images)
 
     def _prepare(self, rows: Batch) -> Batch:
-        tensors = {name: values for name, values in rows.items() if isinstance(values, Tensor)}
         try:
-            return self.recipe.prepare(tensors, self.settings.seed)
+            return self.recipe.prepare(rows, self.settings.seed)
         except KeyError as error:
-            if error.args[0] in tensors:
+            if error.args[0] in rows:
                 raise
             raise UserError(
-                f"The recipe reads the field {error}, and the dataset's fields of one shape are: "
-                f"{', '.join(sorted(tensors))}. Name the right one under recipe, e.g. recipe.image."
+                f"The recipe reads the field {error}, and the batch holds: {', '.join(sorted(rows))}. Name the right "
+                f"one under recipe, e.g. recipe.image."
             ) from error
 
-    def _turn(self, update: Update, parts: list[Batch]) -> None:
+    def _take(self, update: Update, parts: list[Batch]) -> None:
         """One update: gradients of its loss over all micro-batches and ranks, then its optimisers' step."""
-        self._let_learn(update.nets)
-        gradients = [self._gradients[name] for name in update.nets]
-        for gradient in gradients:
-            gradient.clear()
+        self._unfreeze(update)
+        before = self._buffers.read()
+        exchange = self._exchanges[update.name]
+        exchange.clear()
+        logs: Logs = {}
         for number, part in enumerate(parts):
             if number == len(parts) - 1:
-                for gradient in gradients:
-                    gradient.expect_last()
-            self._backward(update, part, number, share=_length(part) / sum(map(_length, parts)))
-        for gradient in gradients:
-            gradient.average()
-        norm, bad = clip_and_check(gradients, self.settings.clip_norm)
-        self.meter.add(update.name, {"gradient_norm": norm}, bad)
-        for name in update.nets:
-            self._optimise(name)
+                exchange.expect_last()
+            weight = _length(part) / sum(map(_length, parts))
+            for name, value in self._backward(update, part, number, weight).items():
+                logs[name] = logs[name] + weight * value if name in logs else weight * value
+        exchange.average()
+        norm, bad = clip_and_check(exchange.flats, self.settings.clip_norm)
+        self.meter.add(update.name, {"gradient_norm": norm, **logs}, bad)
+        factor = self.settings.schedule.factor(self.progress.images, self.settings.images)
+        for name in update.optimizers:
+            self.optimizers[name].step(factor, bad)
         if update.after is not None:
-            update.after()
+            self._follow(update, logs)
+        self._buffers.take_back(before, bad)
 
-    def _backward(self, update: Update, part: Batch, number: int, share: float) -> None:
+    def _backward(self, update: Update, part: Batch, number: int, weight: float) -> Logs:
+        """Add the gradients of one micro-batch, which is ``weight`` of the batch; returns its logs."""
         seed_torch(self.settings.seed, self.progress.step, update.name, number, self.group.rank)
         with self.autocast():
             loss, logs = update.loss(part, self.progress)
-        (loss * (update.every * share)).backward()
-        self.meter.add(update.name, {"loss": loss, **logs})
-
-    def _optimise(self, name: str) -> None:
-        factor = self.settings.schedule.factor(self.progress.images, self.settings.images)
-        for group, rate in zip(self.optimizers[name].param_groups, self._rates[name], strict=True):
-            group["lr"] = rate * factor
-        self.optimizers[name].step()
-
-    def _let_learn(self, names: tuple[str, ...]) -> None:
-        """Freeze every net but those called ``names``."""
-        if names != self._learning:
-            for name, parameters in self._parameters.items():
-                for parameter in parameters:
-                    parameter.requires_grad_(name in names)
-            self._learning = names
+        if any(self.optimizers[name].parameters for name in update.optimizers):
+            (loss * (update.every * weight)).backward()
+        return {name: value.detach().float() for name, value in {"loss": loss, **logs}.items()}
 
     @torch.no_grad()
-    def _align_buffers(self) -> None:
-        """Batch statistics differ between ranks; the running averages of them must not drift apart."""
-        if self.group.size > 1:
-            self.group.average_([buffer for buffer in self.recipe.nets.buffers() if buffer.is_floating_point()])
+    def _follow(self, update: Update, logs: Logs) -> None:
+        """Call ``update.after`` with the logs averaged over the ranks."""
+        assert update.after is not None
+        values = [value.reshape(()).clone() for value in logs.values()]
+        self.group.average_(values)
+        update.after(dict(zip(logs, values, strict=True)))
+
+    def _unfreeze(self, update: Update) -> None:
+        """Let the parameters of the update's optimisers learn, and no others."""
+        if update.optimizers != self._learning:
+            learning = {id(p) for name in update.optimizers for p in self.optimizers[name].parameters}
+            for parameter in self._parameters:
+                parameter.requires_grad_(id(parameter) in learning)
+            self._learning = update.optimizers
 
     @contextmanager
-    def averaged(self) -> Iterator[None]:
-        """Within the block the nets hold their averages, in evaluation mode, and nothing is recorded for gradients."""
+    def averaged(self, secondary: str | None = None) -> Iterator[None]:
+        """Within the block the nets hold their averages, in evaluation mode, and nothing is recorded for gradients.
+
+        ``secondary``: an average beside the primary ones, which takes its net's place there.
+        """
         seed_torch(self.settings.seed, "samples")
         self.recipe.nets.eval()
         try:
-            with torch.no_grad(), self.averages.in_place(), self.autocast():
+            with torch.no_grad(), self.averages.in_place(secondary), self.autocast():
                 yield
         finally:
             self.recipe.nets.train()
@@ -143,17 +159,18 @@ class Engine:
         self.averages.restart()
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """The precision that losses and measures are computed in. No scaler: bfloat16 has float32's range."""
+        """The precision that losses and metrics are computed in. No scaler: bfloat16 has float32's range."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.settings.precision == "bfloat16")
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and numbers only; every rank must call it, since each has a memory of its own."""
+        """Tensors and numbers only; every rank must call it, since each has a ``rank_state`` of its own."""
         return {
             "progress": {"images": self.progress.images, "step": self.progress.step},
             "nets": self.recipe.nets.state_dict(),
             "averages": self.averages.state_dict(),
-            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
-            "rank_state": {key: self.group.gather(t) for key, t in self.recipe.rank_state.state_dict().items()},
+            "optimizers": {name: each.optimizer.state_dict() for name, each in self.optimizers.items()},
+            "state": self.recipe.state.state_dict(),
+            "rank_state": self.group.gather(self.recipe.rank_state.state_dict(), self.device),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -165,32 +182,55 @@ class Engine:
         self.progress = Progress(**state["progress"])
         self.recipe.nets.load_state_dict(state["nets"])
         self.averages.load_state_dict(state["averages"])
-        for name, optimizer in self.optimizers.items():
-            optimizer.load_state_dict(state["optimizers"][name])
-        own = {key: ranks[self.group.rank % len(ranks)] for key, ranks in state["rank_state"].items()}
-        self.recipe.rank_state.load_state_dict(own)
+        for name, each in self.optimizers.items():
+            each.optimizer.load_state_dict(state["optimizers"][name])
+        self.recipe.state.load_state_dict(state["state"])
+        of_ranks = state["rank_state"]
+        self.recipe.rank_state.load_state_dict(of_ranks[self.group.rank % len(of_ranks)])
 
 
-def _place(recipe: Recipe, settings: TrainingSettings, group: Group, device: torch.device) -> None:
-    """Bring the nets to the device, in the layout and form that compute fastest, with rank 0's weights."""
+def _bring(recipe: Recipe, settings: TrainingSettings, group: Group, device: torch.device) -> None:
+    """Bring the nets to the device, in the layout and form that compute fastest, with rank 0's weights and state."""
     if settings.sync_batch_norm:
         synchronise_batch_norm(recipe.nets, group)
-    layout = torch.channels_last if settings.channels_last else torch.contiguous_format
-    for modules in (recipe.nets, recipe.frozen):
-        modules.to(device=device, memory_format=layout)  # type: ignore[call-overload]
-    recipe.rank_state.to(device)
+    for module in (recipe.nets, recipe.frozen, recipe.state, recipe.rank_state):
+        module.to(device)
+    for net in (*recipe.nets.values(), *recipe.frozen.values()):
+        if settings.channels_last:
+            set_layout(net)
     recipe.frozen.requires_grad_(False).eval()
-    group.broadcast_(tensor.data for tensor in recipe.nets.state_dict().values())
+    recipe.state.requires_grad_(False)
+    recipe.rank_state.requires_grad_(False)
+    shared = (recipe.nets.state_dict(), recipe.state.state_dict())
+    group.broadcast_(value.data for values in shared for value in values.values() if isinstance(value, Tensor))
     if settings.compile:
         for net in (*recipe.nets.values(), *recipe.frozen.values()):
             net.compile()
 
 
+def _checked(updates: Sequence[Update], optimizers: dict[str, ScheduledOptimizer]) -> list[Update]:
+    """The updates of a step.
+
+    Raises:
+        UserError: two have one name, or one names an optimiser that the recipe does not have.
+    """
+    for update in updates:
+        if sum(other.name == update.name for other in updates) > 1:
+            raise UserError(f"Two updates of the recipe are called {update.name!r}: give each a name of its own.")
+        for name in update.optimizers:
+            if name not in optimizers:
+                raise UserError(
+                    f"The update {update.name!r} steps the optimizer {name!r}, and the recipe's are {list(optimizers)}."
+                )
+    return list(updates)
+
+
 def _split(batch: Batch, micro_batch: int | None) -> list[Batch]:
-    if micro_batch is None or micro_batch >= _length(batch):
+    length = _length(batch)
+    if micro_batch is None or micro_batch >= length:
         return [batch]
-    pieces = {name: tensor.split(micro_batch) for name, tensor in batch.items()}
-    return [dict(zip(pieces, values, strict=True)) for values in zip(*pieces.values(), strict=True)]
+    starts = range(0, length, micro_batch)
+    return [{name: values[start : start + micro_batch] for name, values in batch.items()} for start in starts]
 
 
 def _length(batch: Batch) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
 import torch
@@ -14,49 +14,71 @@ from gan_lib.core.allocator import keep_freed_memory
 from gan_lib.core.errors import UserError
 from gan_lib.core.progress_bar import progress_bar
 from gan_lib.core.random import seed_torch
-from gan_lib.recipes.protocol import Batch, Progress
+from gan_lib.dataset.info import DatasetInfo
+from gan_lib.recipes.protocol import Batch, Progress, Recipe
 from gan_lib.training.checkpoint import Checkpoints, averaged_weights
-from gan_lib.training.data_source import DataSource, open_data_source, read_validation_rows
+from gan_lib.training.data_source import CollatedDataSource, Datasets, DataSource, open_data_source, to_device
 from gan_lib.training.distributed.group import Group
 from gan_lib.training.early_stopping import EarlyStopping
 from gan_lib.training.engine import Engine
-from gan_lib.training.export_nets import export
+from gan_lib.training.exports import export
+from gan_lib.training.samples import log_samples
 from gan_lib.training.settings import TrainingSettings, TrainSettings
 from gan_lib.training.time_budget import TimeBudget
-from gan_lib.training.tracker import Tracker, image_grid
+from gan_lib.training.tracker import SilentTracker, Tracker
+from gan_lib.training.validation import HeldOut, measure, read_held_out
 
-_MEASURED_AT_ONCE = 16  # held-out rows in one pass: small enough for any memory that trains
+_CPU = torch.device("cpu")
+_SILENT = SilentTracker()
 
 
 def train(
-    settings: TrainSettings, rank: int, world_size: int, device: torch.device, tracker: Tracker
+    settings: TrainSettings,
+    rank: int = 0,
+    world_size: int = 1,
+    device: torch.device = _CPU,
+    tracker: Tracker = _SILENT,
+    recipe: Recipe | Callable[[DatasetInfo], Recipe] | None = None,
+    data_source: DataSource | None = None,
 ) -> dict[str, float]:
     """Train on this rank until the configured images, the time budget or early stopping; every rank calls this alike.
 
     With ``world_size`` > 1 the caller has initialised torch.distributed. Rank 0 alone writes: checkpoints to
-    ``settings.checkpoint.folder``, and at the end the averaged generator below it, in ``export/``.
+    ``settings.checkpoint.folder``, and at the end the averaged artifacts below it, each in ``export/NAME/``.
+
+    Args:
+        recipe: takes the place of ``settings.recipe``: a recipe, or what builds one for such data.
+        data_source: takes the place of ``settings.data``'s rows to learn from; its batches are on the host.
 
     Returns:
-        ``images`` and ``step`` reached, ``seconds`` and ``images_per_second`` of this run, ``seconds_to_first_step`` from
-        this call to that step's end (where there was one), and the last of each metric.
+        ``images`` and ``step`` reached, ``seconds`` and ``images_per_second`` of this run, ``seconds_to_first_step``
+        from this call to that step's end (where there was one), and the last of each metric.
 
     Raises:
-        TrainingDiverged: a update had more gradients that are not finite than ``training.bad_steps`` allows.
-        UserError: the settings do not fit the data, the checkpoint or the number of ranks.
+        TrainingDiverged: an update was skipped more often than ``training.bad_steps`` allows.
+        UserError: the settings do not fit the data, the recipe, the checkpoint or the number of ranks.
     """
     entered = time.monotonic()
-    group = Group(rank, world_size)
+    group, data = Group(rank, world_size), settings.data
+    _rows_of_a_rank(settings.training.batch_size, group)
     set_up_torch(settings.training, device)
+    datasets = Datasets.open(data, data.split) if data is not None and data_source is None else None
     seed_torch(settings.training.seed, "weights")
-    engine = Engine(settings.build_recipe(), settings.training, group, device)
-    data_source = open_data_source(settings.data, settings.training, group, device)
+    recipe = _built(settings, recipe, datasets or data_source)
+    engine = Engine(recipe, settings.training, group, device)
+    held_out = _read_held_out(settings, recipe, group)
+    if data_source is not None:
+        source: DataSource = CollatedDataSource(data_source, recipe.collate, device)
+    elif data is not None and datasets is not None:
+        source = open_data_source(datasets, data, settings.training, recipe, group, device)
+    else:
+        raise UserError("There is nothing to learn from: name a dataset as data.url, or hand over a data source.")
     try:
-        held_out = read_validation_rows(settings.data, device)
-        training = Training(settings, engine, data_source, held_out, tracker, entered)
+        training = Training(settings, engine, source, held_out, tracker, entered)
         training.restore()
         return training.run()
     finally:
-        data_source.close()
+        source.close()
 
 
 def set_up_torch(settings: TrainingSettings, device: torch.device) -> None:
@@ -72,6 +94,38 @@ def set_up_torch(settings: TrainingSettings, device: torch.device) -> None:
     torch.use_deterministic_algorithms(settings.deterministic and device.type == "cuda")
 
 
+def _built(
+    settings: TrainSettings,
+    given: Recipe | Callable[[DatasetInfo], Recipe] | None,
+    rows: Datasets | DataSource | None,
+) -> Recipe:
+    """The recipe: as it was handed over, or as it is built for the data that ``rows`` knows of."""
+    if given is not None and not callable(given):
+        return given
+    if rows is None:
+        raise UserError("There is nothing to learn from: name a dataset as data.url, or hand over a data source.")
+    if given is not None:
+        return given(rows.info())
+    if settings.recipe is None:
+        raise UserError("There is no recipe: name one as recipe.name, or hand one over.")
+    return settings.recipe.build(rows.info())
+
+
+def _read_held_out(settings: TrainSettings, recipe: Recipe, group: Group) -> HeldOut | None:
+    """The held-out rows; None where no split of them is configured."""
+    data = settings.data
+    if data is None or data.validation_split is None:
+        return None
+    datasets = Datasets.open(data, data.validation_split)
+    return read_held_out(datasets, data.validation_images, settings.report.samples_shown, recipe, group)
+
+
+def _rows_of_a_rank(batch_size: int, group: Group) -> int:
+    if batch_size % group.size:
+        raise UserError(f"A batch of {batch_size} rows cannot be shared by {group.size} ranks: take a multiple.")
+    return batch_size // group.size
+
+
 class Training:
     """The loop around the engine: step, report, show, measure, save, stop."""
 
@@ -80,15 +134,15 @@ class Training:
         settings: TrainSettings,
         engine: Engine,
         data_source: DataSource,
-        held_out: Batch | None,
+        held_out: HeldOut | None,
         tracker: Tracker,
         entered: float,
     ) -> None:
-        """``entered``: when, by the monotonic progress, somebody began to wait for the first step."""
+        """``entered``: when, by the monotonic clock, somebody began to wait for the first step."""
         self._settings, self._engine, self._data_source, self._tracker = settings, engine, data_source, tracker
         self._held_out = held_out
         self._checkpoints = Checkpoints(settings.checkpoint.folder, settings.checkpoint.keep)
-        self._judge = EarlyStopping(settings.checkpoint)
+        self._early_stopping = EarlyStopping(settings.checkpoint)
         self._saved_at: int | None = None
         self._metrics: dict[str, float] = {}
         self._entered = entered
@@ -107,11 +161,9 @@ class Training:
     def run(self) -> dict[str, float]:
         """Train to the end and export; returns the numbers that :func:`train` describes."""
         engine, spans = self._engine, self._settings.report
-        first, budget = (
-            engine.progress.images,
-            TimeBudget(self._settings.training.stop_after, engine.group, engine.device),
-        )
-        with self._progress() as bar:
+        first = engine.progress.images
+        budget = TimeBudget(self._settings.training.stop_after, engine.group, engine.device)
+        with self._progress_line() as bar:
             for rows in self._batches():
                 before = engine.progress
                 engine.step(rows)
@@ -133,15 +185,22 @@ class Training:
         return {**self._start, **self._report(engine.progress.images - first, budget.spent)}
 
     def _batches(self) -> Iterator[Batch]:
-        data_source = self._data_source.forever()
-        while self._engine.progress.images < self._settings.training.images:
-            yield next(data_source)
+        """Batches as large as the recipe asks for, until the training is done; none where it had stopped early."""
+        batches, configured = self._data_source.forever(), self._settings.training.batch_size
+        rows, stopped = configured, self._should_stop()
+        while self._engine.progress.images < self._settings.training.images and not stopped:
+            wanted = self._engine.recipe.batch_size(self._engine.progress, configured)
+            if wanted != rows:
+                self._data_source.set_batch_size(_rows_of_a_rank(wanted, self._engine.group))
+                rows = wanted
+            yield next(batches)
 
-    def _progress(self) -> AbstractContextManager[tqdm]:
+    def _progress_line(self) -> AbstractContextManager[tqdm]:
         """A line on rank 0: images done, images a second, and how long it will still take."""
         left = max(0, self._settings.training.images - self._engine.progress.images)
         if self._engine.group.rank == 0:
-            return progress_bar(left, "images", f"train {self._settings.recipe['name']}")
+            recipe = self._settings.recipe
+            return progress_bar(left, "images", f"train {recipe.name}" if recipe is not None else "train")
         return tqdm(disable=True)
 
     def _images_in_time(self, first: int, seconds: float) -> int:
@@ -162,39 +221,40 @@ class Training:
         return values
 
     def _show(self, rows: Batch) -> None:
-        """Log a grid of sample images made by the averaged nets; rank 0 alone."""
-        if self._engine.group.rank > 0:
+        """Log samples that the averaged nets make of held-out rows, or else of ``rows``; rank 0 alone."""
+        engine = self._engine
+        if engine.group.rank > 0:
             return
-        source = rows if self._held_out is None else self._held_out
+        source = rows if self._held_out is None else to_device(self._held_out.first, engine.device)
         some = {name: values[: self._settings.report.samples_shown] for name, values in source.items()}
-        with self._engine.averaged():
-            images = self._engine.recipe.samples(some)
-        if images is not None:
-            self._tracker.log_image("samples", image_grid(images), self._engine.progress.images)
+        with engine.averaged():
+            samples = engine.recipe.samples(some)
+        if samples is not None:
+            log_samples(samples, self._tracker, "samples", engine.progress.images)
 
     def _save(self) -> None:
-        """Measure, then write a checkpoint. All ranks come here; rank 0 measures and writes."""
+        """Measure, then write a checkpoint. All ranks measure and gather; rank 0 writes."""
         engine = self._engine
         if self._saved_at == engine.progress.images:
             return
         engine.meter.check(self._settings.training.bad_steps, engine.progress.images)
         self._metrics["rank_drift"] = engine.group.max_divergence(engine.recipe.nets.parameters())
-        is_best = self._judge.is_best(self._measure()) if engine.group.rank == 0 else False
+        is_best = self._early_stopping.is_best(self._measure())
         state = {
             **engine.state_dict(),
             "data_source": self._data_source.state_dict(),
-            "judge": self._judge.state_dict(),
+            "early_stopping": self._early_stopping.state_dict(),
         }
         if engine.group.rank == 0:
             self._checkpoints.save(state, engine.progress.images, is_best)
         self._saved_at = engine.progress.images
 
     def _load(self, images: int) -> None:
-        state = self._checkpoints.load(images)
+        state = self._checkpoints.state_after(images)
         try:
             self._engine.load_state_dict(state)
             self._data_source.load_state_dict(state["data_source"])
-            self._judge.load_state_dict(state["judge"])
+            self._early_stopping.load_state_dict(state["early_stopping"])
         except (KeyError, RuntimeError, ValueError) as error:
             raise UserError(
                 f"The checkpoint in {self._checkpoints.folder} is of another training ({error}); name another "
@@ -203,33 +263,27 @@ class Training:
         self._saved_at = images
 
     def _measure(self) -> dict[str, float]:
-        """Means of the recipe's measures over the held-out rows, taken with the averaged nets."""
+        """The recipe's metrics over the held-out rows, of the averaged nets; none where there are no such rows."""
         if self._held_out is None:
             return {}
-        with self._engine.averaged():
-            parts = [self._engine.recipe.measure(rows) for rows in _in_batches(self._held_out)]
-        means = {f"validation/{name}": float(torch.cat([p[name] for p in parts]).mean()) for name in parts[0]}
-        self._metrics |= means
-        return means
+        engine = self._engine
+        with engine.averaged():
+            found = measure(engine.recipe, self._held_out, engine.group, engine.device)
+        self._metrics |= found
+        return found
 
     def _should_stop(self) -> bool:
-        return bool(self._engine.group.broadcast_from_rank0(self._judge.should_stop, self._engine.device))
+        return bool(self._engine.group.broadcast_from_rank0(self._early_stopping.should_stop, self._engine.device))
 
     def _export(self) -> None:
-        """Write the averaged generator, of the best checkpoint where one is judged; rank 0 alone."""
+        """Write the averaged artifacts, of the best checkpoint where one is chosen; rank 0 alone."""
         if self._engine.group.rank > 0:
             return
-        if self._judge.has_best:
-            self._engine.averages.load_state_dict(self._checkpoints.load_best()["averages"])
-        with self._engine.averaged():
-            export(self._engine.recipe, storage.join(self._checkpoints.folder, "export"))
+        if self._early_stopping.has_best:
+            best = self._checkpoints.best_state()
+            self._engine.averages.load_state_dict(best["averages"])
+        export(self._engine, storage.join(self._checkpoints.folder, "export"))
 
 
 def _crossed(span: int, before: Progress, after: Progress) -> bool:
     return after.images // span > before.images // span
-
-
-def _in_batches(rows: Batch) -> Iterator[Batch]:
-    count = len(next(iter(rows.values())))
-    for start in range(0, count, _MEASURED_AT_ONCE):
-        yield {name: values[start : start + _MEASURED_AT_ONCE] for name, values in rows.items()}

@@ -11,7 +11,7 @@ from gan_lib.training.distributed.group import Group
 
 
 class TrainingDiverged(RuntimeError):
-    """A update's gradients were not finite more often than allowed."""
+    """An update's gradients were not finite more often than allowed."""
 
 
 class Meter:

@@ -1,32 +1,34 @@
-"""Everything about a training that a user may turn, but for the recipe's own knobs, which live with the recipe."""
+"""Everything about a training that a user may turn; a recipe's own settings live with the recipe."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SerializeAsAny, model_serializer, model_validator
 
 from gan_lib import recipes
 from gan_lib.core import config
-from gan_lib.core.config import Settings
+from gan_lib.core.config import ChosenByName, Settings, Url
+from gan_lib.dataset.info import DatasetInfo
 from gan_lib.recipes.protocol import Recipe
 from gan_lib.training.launch.settings import LaunchSettings
-from gan_lib.training.schedules import Constant, Schedule
+from gan_lib.training.optimization.schedules import Constant, Schedule
 
 
 class DataSettings(Settings):
     """What is read."""
 
-    url: str
+    url: Url
     """A published dataset: its folder, one version's, or one split's."""
     version: int | None = None
     """None: the newest."""
     split: str = "train"
-    domain_b: str | None = None
+    """The split that is learned from."""
+    domain_b: Url | None = None
     """A second dataset, read beside the first in an order of its own; its fields arrive as ``domain_b_FIELD``."""
     validation_split: str | None = None
-    """The split that measures are taken on; None: no measures."""
+    """The split whose rows are shown and measured; None: no metrics."""
     validation_images: int = Field(256, gt=0)
     """At most so many rows of it, the first ones."""
     threads: int | None = Field(None, gt=0)
@@ -41,22 +43,27 @@ class TrainingSettings(Settings):
     stop_after: float | None = Field(None, gt=0)
     """Stop and save after so many seconds of this run; a later run goes on from there."""
     batch_size: int = Field(16, gt=0)
-    """Images a step, over all ranks."""
+    """Images of one step, over all ranks; a recipe may change it while it learns."""
     micro_batch: int | None = Field(None, gt=0)
-    """Images a backward pass on one rank; None: the rank's whole share. Smaller saves rank_state."""
+    """Images of one backward pass on one rank; None: all of the rank's. Fewer save memory."""
     seed: int = 0
-    init_from: str | None = None
+    """Of weights, orders, augmentation and noise."""
+    init_from: Url | None = None
     """Checkpoint file or folder of another run whose (averaged) weights this one begins with, net by name."""
     schedule: Schedule = Constant()
+    """How the recipe's learning rates change as the training goes on."""
     clip_norm: float | None = Field(None, gt=0)
-    """Largest norm of one update's gradient."""
+    """Largest norm of one update's gradient; None: it is not clipped."""
     ema_half_life: float = Field(10_000, ge=0)
-    """Images after which half of the running average is new. 0: the average is the last state."""
+    """Images after which half of a running average is new, where the recipe does not say. 0: it is the last state."""
     bad_steps: int = Field(10, ge=0)
-    """Gradients that are not finite are dropped; the training stops once a update had more than so many."""
+    """Updates whose gradient is not finite are skipped; the training stops once one was skipped more often."""
     precision: Literal["float32", "bfloat16"] = "float32"
+    """bfloat16: nets compute in it where torch's autocast thinks it safe, while weights stay float32."""
     compile: bool = False
+    """Compile each net: minutes at the start, faster steps from then on."""
     channels_last: bool = True
+    """Lay out nets with 2-d and 3-d convolutions channels last, which is mostly faster; other nets stay as they are."""
     sync_batch_norm: bool = False
     """Batch statistics over all ranks instead of each rank's own."""
     deterministic: bool = False
@@ -69,58 +76,85 @@ class ReportSettings(Settings):
     """How often somebody hears of it, in images."""
 
     metrics: int = Field(default=1_000, gt=0)
+    """Between two lines of numbers: the means of all that was logged since."""
     samples: int = Field(default=20_000, gt=0)
+    """Between two showings of samples."""
     samples_shown: int = Field(default=16, gt=0)
+    """Rows that samples are made of."""
 
 
 class CheckpointSettings(Settings):
     """What survives."""
 
-    folder: str
+    folder: Url
     """On a store that every rank reaches. A training that finds a checkpoint here goes on from it."""
     every: int = Field(20_000, gt=0)
-    """Images between two checkpoints (and between two measures, where a validation split is named)."""
+    """Images between two checkpoints (and two measurements, where a validation split is named)."""
     keep: int = Field(3, gt=0)
     """Only the newest so many are kept, and the best."""
     best: str | None = None
-    """The measure by which one checkpoint is kept as the best."""
+    """The metric by which one checkpoint is kept as the best."""
     best_is: Literal["highest", "lowest"] = "highest"
+    """Which value of the metric is the best."""
     patience: int | None = Field(None, gt=0)
-    """Stop once so many measures in a row were no better than the best; None: never."""
+    """Stop once so many measurements in a row were no better than the best; None: never."""
+
+
+class ChosenRecipe(Settings):
+    """A recipe by name, with settings of its own module's class. Written as one mapping: ``name``, and its settings."""
+
+    name: str
+    settings: SerializeAsAny[Settings]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _typed(cls, values: Any) -> Any:
+        if isinstance(values, cls):
+            return values
+        if not isinstance(values, Mapping) or "name" not in values:
+            raise config.ConfigError(f"recipe must hold a name, one of: {', '.join(recipes.names())}.")
+        if isinstance(values.get("settings"), Settings):
+            return values
+        own = {key: value for key, value in values.items() if key != "name"}
+        name = str(values["name"])
+        return {"name": name, "settings": config.validate(settings_of(name), own, source=f"recipe {name}")}
+
+    @model_serializer
+    def _flat(self) -> dict[str, Any]:
+        return {"name": self.name, **self.settings.model_dump(mode="json")}
+
+    def build(self, data: DatasetInfo) -> Recipe:
+        """The recipe for such data, with fresh weights from torch's generator."""
+        recipe: Recipe = recipes.find(self.name).build(self.settings, data)
+        return recipe
+
+
+def settings_of(name: str) -> type[Settings]:
+    """The settings' class of the recipe called ``name``.
+
+    Raises:
+        UserError: there is no such recipe.
+    """
+    found: type[Settings] = recipes.find(name).Settings
+    return found
 
 
 class TrainSettings(Settings):
     """One training. Jobs add how it is tracked."""
 
-    recipe: dict[str, Any]
-    """``name`` and the settings of that recipe (see ``gan_lib.recipes``)."""
-    data: DataSettings
+    recipe: Annotated[ChosenRecipe | None, ChosenByName(recipes.names, settings_of)] = None
+    """``name`` and the settings of that recipe (see ``gan_lib.recipes``); None: one is handed over as an object."""
+    data: DataSettings | None = None
+    """None: a data source is handed over as an object."""
     training: TrainingSettings
     report: ReportSettings = ReportSettings()
     checkpoint: CheckpointSettings
     launch: LaunchSettings = LaunchSettings()
 
-    @field_validator("recipe", mode="before")
-    @classmethod
-    def _check_recipe(cls, values: Any) -> dict[str, Any]:
-        if not isinstance(values, Mapping) or "name" not in values:
-            raise config.ConfigError(f"recipe must hold a name, one of: {', '.join(recipes.names())}.")
-        own = {key: value for key, value in values.items() if key != "name"}
-        module = recipes.find(str(values["name"]))
-        checked = config.validate(module.Settings, own, source=f"recipe {values['name']}")
-        return {"name": values["name"], **checked.model_dump()}
-
     @model_validator(mode="after")
-    def _check_measures(self) -> TrainSettings:
-        if self.checkpoint.best is not None and self.data.validation_split is None:
+    def _check_metrics(self) -> TrainSettings:
+        if self.checkpoint.best is not None and (self.data is None or self.data.validation_split is None):
             raise config.ConfigError("checkpoint.best needs data.validation_split, the rows to measure on.")
         if self.checkpoint.patience is not None and self.checkpoint.best is None:
-            raise config.ConfigError("checkpoint.patience needs checkpoint.best, the measure to be patient about.")
+            raise config.ConfigError("checkpoint.patience needs checkpoint.best, the metric to be patient about.")
         return self
-
-    def build_recipe(self) -> Recipe:
-        """The recipe as configured, with fresh weights from torch's generator."""
-        own = {key: value for key, value in self.recipe.items() if key != "name"}
-        module = recipes.find(self.recipe["name"])
-        recipe: Recipe = module.build(module.Settings(**own))
-        return recipe

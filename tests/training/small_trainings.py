@@ -33,11 +33,11 @@ RECIPES: dict[str, dict[str, Any]] = {
 def publish(folder: Path, photo: str = "astronaut.png", rows: int = ROWS) -> str:
     """Write a dataset of ``rows`` patches of one of scikit-image's photos; returns its URL."""
     image = cv2.imread(os.path.join(os.path.dirname(skimage.__file__), "data", photo))
-    places = np.random.default_rng(0).integers(0, min(image.shape[:2]) - SIDE, (rows, 2))
+    corners = np.random.default_rng(0).integers(0, min(image.shape[:2]) - SIDE, (rows, 2))
     schema = Schema("patches", (ScalarField("number", "int64"), PngField("image", (SIDE, SIDE, 3))))
     encoded = [
         schema.encode({"number": n, "image": np.ascontiguousarray(image[y : y + SIDE, x : x + SIDE, ::-1])})
-        for n, (y, x) in enumerate(places)
+        for n, (y, x) in enumerate(corners)
     ]
     folder.mkdir(parents=True, exist_ok=True)
     table = pa.Table.from_pylist(encoded, schema=schema.arrow_schema())

@@ -22,7 +22,7 @@ from gan_lib.training.settings import TrainSettings
 from gan_lib.training.tracker import SilentTracker
 
 IMAGES = 168
-EVERY = 24  # does not divide an epoch of 48: the data_source's place matters
+EVERY = 24  # does not divide an epoch of 48: where the data source stands matters
 
 
 @pytest.mark.parametrize("recipe", ["srresnet", "dcgan", "wgan_gp", "cyclegan"])

@@ -5,9 +5,10 @@ Gradients have a module of their own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import safetensors.torch
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -15,7 +16,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Group:
-    """This rank's place among ``size`` ranks; torch.distributed is initialised when there are several."""
+    """Which of ``size`` ranks this one is; torch.distributed is initialised when there are several."""
 
     rank: int = 0
     size: int = 1
@@ -40,9 +41,10 @@ class Group:
 
     def max_divergence(self, tensors: Iterable[Tensor]) -> float:
         """The largest difference between ranks in any float of ``tensors``: 0 while they hold the same weights."""
-        if self.size == 1:
+        flat = [tensor.detach().reshape(-1) for tensor in tensors]
+        if self.size == 1 or not flat:
             return 0.0
-        highest = torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
+        highest = torch.cat(flat)
         lowest = highest.clone()
         dist.all_reduce(highest, op=dist.ReduceOp.MAX)
         dist.all_reduce(lowest, op=dist.ReduceOp.MIN)
@@ -56,10 +58,20 @@ class Group:
         dist.broadcast(told, src=0)
         return float(told)
 
-    def gather(self, tensor: Tensor) -> list[Tensor]:
-        """``tensor`` of every rank (all of one shape), in rank order."""
+    def gather(self, tensors: Mapping[str, Tensor], device: torch.device) -> list[dict[str, Tensor]]:
+        """The named tensors of every rank, on the CPU, in rank order; names and shapes may differ between ranks.
+
+        ``device``: where the backend takes tensors from.
+        """
+        own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
         if self.size == 1:
-            return [tensor]
-        parts = [torch.empty_like(tensor) for _ in range(self.size)]
-        dist.all_gather(parts, tensor.contiguous())
-        return parts
+            return [own]
+        data = torch.frombuffer(bytearray(safetensors.torch.save(own)), dtype=torch.uint8).to(device)
+        lengths = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(self.size)]
+        dist.all_gather(lengths, torch.tensor([len(data)], device=device))
+        longest = int(max(lengths))
+        padded = torch.nn.functional.pad(data, (0, longest - len(data)))
+        parts = [torch.empty_like(padded) for _ in range(self.size)]
+        dist.all_gather(parts, padded)
+        found = (part[: int(length)].cpu().numpy().tobytes() for part, length in zip(parts, lengths, strict=True))
+        return [safetensors.torch.load(each) for each in found]

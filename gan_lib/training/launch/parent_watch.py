@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
-_SECONDS_BETWEEN_LOOKS = 0.3
+_SECONDS_BETWEEN_CHECKS = 0.3
 
 
 def on_parent_death(action: Callable[[], None]) -> None:
@@ -16,7 +16,7 @@ def on_parent_death(action: Callable[[], None]) -> None:
 
     def watch() -> None:
         while os.getppid() == parent:
-            time.sleep(_SECONDS_BETWEEN_LOOKS)
+            time.sleep(_SECONDS_BETWEEN_CHECKS)
         action()
 
     threading.Thread(target=watch, name="watch parent", daemon=True).start()

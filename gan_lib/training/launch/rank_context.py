@@ -1,4 +1,4 @@
-"""A rank's place among the others: its device, and the process group that ties the ranks together."""
+"""Who a rank is: its number, its device, and the process group that ties the ranks together."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gan_lib.training.launch.settings import LaunchSettings
 
 
 @dataclass(frozen=True)
-class Place:
+class RankContext:
     """Who this rank is."""
 
     rank: int
@@ -24,7 +24,7 @@ class Place:
 
 
 @contextmanager
-def join_ranks(settings: LaunchSettings) -> Iterator[Place]:
+def join_ranks(settings: LaunchSettings) -> Iterator[RankContext]:
     """Take this rank's device and, where there are others, join them; leave them at the end.
 
     Called in a process that torchrun started.
@@ -35,8 +35,8 @@ def join_ranks(settings: LaunchSettings) -> Iterator[Place]:
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
     if world_size == 1:
-        yield Place(rank, world_size, device)
+        yield RankContext(rank, world_size, device)
         return
     dist.init_process_group(settings.transport, timeout=timedelta(seconds=settings.timeout))
-    yield Place(rank, world_size, device)
+    yield RankContext(rank, world_size, device)
     dist.destroy_process_group()  # not after an error: it may wait for ranks that wait for this one

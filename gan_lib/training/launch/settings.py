@@ -1,4 +1,4 @@
-"""Where the ranks of a training run, and how patient we are with them. Nothing here imports Spark or torch."""
+"""Where the ranks of a training run, and how long they wait for each other. Nothing here imports Spark or torch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gan_lib.core.config import Settings
 
 
 class LaunchSettings(Settings):
-    """How a training is spread over processes."""
+    """How a training is run on several processes."""
 
     processes: int = Field(default=1, gt=0)
     """Ranks. On a cluster each is one Spark task: it needs a free task slot and, with ``gpus``, one GPU."""

@@ -22,38 +22,38 @@ from gan_lib.training.launch.settings import LaunchSettings
 
 def sum_of_ranks(settings: LaunchSettings) -> dict[str, Any]:
     """What every rank must agree on, and who and where each is."""
-    with join_ranks(settings) as place:
-        print(f"hello from {place.rank}", flush=True)
-        total = torch.tensor([float(place.rank + 1)])
-        if place.world_size > 1:
+    with join_ranks(settings) as context:
+        print(f"hello from {context.rank}", flush=True)
+        total = torch.tensor([float(context.rank + 1)])
+        if context.world_size > 1:
             dist.all_reduce(total)
-        return {"rank": place.rank, "total": total.item(), "threads": os.environ["OMP_NUM_THREADS"]}
+        return {"rank": context.rank, "total": total.item(), "threads": os.environ["OMP_NUM_THREADS"]}
 
 
 def raise_late(settings: LaunchSettings, culprit: int) -> None:
     """One rank raises after a few steps that all took together."""
-    with join_ranks(settings) as place:
+    with join_ranks(settings) as context:
         _steps(3)
-        if place.rank == culprit:
+        if context.rank == culprit:
             raise ValueError(f"rank {culprit} found a bad batch")
         _steps(1000)
 
 
 def die(settings: LaunchSettings, culprit: int) -> None:
     """One rank is killed, as the kernel does when memory runs out."""
-    with join_ranks(settings) as place:
+    with join_ranks(settings) as context:
         _steps(3)
-        if place.rank == culprit:
+        if context.rank == culprit:
             os.kill(os.getpid(), signal.SIGKILL)
         _steps(1000)
 
 
 def die_while_others_read(settings: LaunchSettings, culprit: int) -> None:
     """One rank is killed while the other tells it, as the loader does, that it has its batch."""
-    with join_ranks(settings) as place:
-        told = agreement(place.world_size, patience=60.0)
+    with join_ranks(settings) as context:
+        told = agreement(context.world_size, 60.0)
         while (error := told.settle(None)) is None:
-            if place.rank == culprit:
+            if context.rank == culprit:
                 os.kill(os.getpid(), signal.SIGKILL)
         raise error
 
@@ -72,9 +72,9 @@ def break_the_network(settings: LaunchSettings, folder: str) -> str:
 
 def return_early(settings: LaunchSettings, culprit: int) -> str:
     """One rank believes that it has finished while the others go on."""
-    with join_ranks(settings) as place:
+    with join_ranks(settings) as context:
         _steps(3)
-        if place.rank == culprit:
+        if context.rank == culprit:
             return "done"
         _steps(1000)
     return "done later"
@@ -93,8 +93,8 @@ def leave_threads_idle() -> str:
 
 def wait_forever(settings: LaunchSettings, folder: str) -> None:
     """Ranks that only end when they are ended."""
-    with join_ranks(settings) as place:
-        Path(folder, f"waiting-{place.rank}").touch()
+    with join_ranks(settings) as context:
+        Path(folder, f"waiting-{context.rank}").touch()
         while True:
             time.sleep(1)
 

@@ -1,0 +1,1 @@
+"""How weights move: gradients, optimisers, learning-rate schedules, running averages."""
