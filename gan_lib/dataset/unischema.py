@@ -135,11 +135,18 @@ _OPCODES = """
     """
 
 
-class _Unischema:
+class _Frozen(type):
+    """Of classes that no pickle can change: they serve every dataset that this process opens."""
+
+    def __setattr__(cls, name: str, value: Any) -> None:
+        raise pickle.UnpicklingError(f"it sets {name} of a class")
+
+
+class _Unischema(metaclass=_Frozen):
     """Stand-in: ``_name`` and ``_fields``."""
 
 
-class _UnischemaField(tuple):
+class _UnischemaField(tuple, metaclass=_Frozen):
     """Stand-in: (name, type, shape, codec, nullable); the last two may be missing in old datasets."""
 
     __slots__ = ()
@@ -148,7 +155,7 @@ class _UnischemaField(tuple):
         return super().__new__(cls, parts)
 
 
-class _Codec:
+class _Codec(metaclass=_Frozen):
     """Stand-in of every codec; which one it is, its subclass says."""
 
 
@@ -168,27 +175,37 @@ class _Scalar(_Codec):
     pass
 
 
-class _SparkType:
+class _SparkType(metaclass=_Frozen):
     """Stand-in of every Spark type: only the numpy type beside it matters here."""
 
     def __init__(self, *arguments: Any) -> None:
         pass
 
 
-class _Dtype:
-    """A name of a type of values; not callable, so nothing can be made of it."""
+class _Dtype(metaclass=_Frozen):
+    """A name of a type of values; not callable, so nothing can be made of it, and never changed."""
+
+    __slots__ = ("name",)
+    name: str
 
     def __init__(self, name: str) -> None:
-        self.name = name
+        object.__setattr__(self, "name", name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise pickle.UnpicklingError(f"it sets {name} of a type of values")
 
 
-def _reconstruct(cls: type, base: type, state: Any) -> Any:
+class _Reconstructor(metaclass=_Frozen):
     """``copyreg._reconstructor`` for the stand-ins: how the oldest pickle protocols begin an object."""
-    if cls is _UnischemaField and isinstance(state, tuple):
-        return cls(*state)
-    if cls not in (_Unischema, _Image, _Ndarray, _CompressedNdarray, _Scalar, _SparkType) or state is not None:
-        raise pickle.UnpicklingError("an object that a Unischema does not hold")
-    return cls()
+
+    __slots__ = ()
+
+    def __call__(self, cls: type, base: type, state: Any) -> Any:
+        if cls is _UnischemaField and isinstance(state, tuple):
+            return cls(*state)
+        if cls not in (_Unischema, _Image, _Ndarray, _CompressedNdarray, _Scalar, _SparkType) or state is not None:
+            raise pickle.UnpicklingError("an object that a Unischema does not hold")
+        return cls()
 
 
 _PETASTORM_NAMES: dict[tuple[str, str], Any] = {
@@ -201,7 +218,7 @@ _PETASTORM_NAMES: dict[tuple[str, str], Any] = {
 }
 _OTHER_NAMES: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): OrderedDict,
-    ("copyreg", "_reconstructor"): _reconstruct,
+    ("copyreg", "_reconstructor"): _Reconstructor(),
     ("builtins", "object"): object(),
     ("builtins", "tuple"): object(),
     ("decimal", "Decimal"): _Dtype("decimal"),
