@@ -51,7 +51,7 @@ class Update:
     when: Callable[[Progress], bool] = always
     after: Callable[[Logs], None] | None = None
 
-    def is_due(self, progress: Progress) -> bool:
+    def is_scheduled(self, progress: Progress) -> bool:
         """Whether this update runs in the step that begins at ``progress``."""
         return progress.step % self.every == 0 and self.when(progress)
 

@@ -8,7 +8,6 @@ features; where no weights of that net are configured, the discriminator's own f
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 
 import torch
@@ -19,9 +18,10 @@ from torch.optim import Adam, Optimizer
 
 from gan_lib import losses
 from gan_lib.augment import match_channels
-from gan_lib.core import config, storage
+from gan_lib.core import config
 from gan_lib.core.errors import UserError
 from gan_lib.dataset.info import DatasetInfo
+from gan_lib.export.published_weights import read_state_dict
 from gan_lib.nets.patch_discriminator import PatchDiscriminator
 from gan_lib.nets.vgg import VGGFeatures
 from gan_lib.recipes import srresnet
@@ -137,11 +137,9 @@ def read_vgg(url: str) -> VGGFeatures:
         UserError: they are not there, or are not those of vgg19.
     """
     net = VGGFeatures()
+    state = read_state_dict(url)
     try:
-        state = torch.load(io.BytesIO(storage.read_bytes(url)), map_location="cpu", weights_only=True)
         net.load_state_dict({key: state[key] for key in net.state_dict()})
-    except FileNotFoundError:
-        raise UserError(f"recipe.vgg = {url}: there is no such file.") from None
-    except Exception as error:  # torch.load raises many kinds on what is no state dict
+    except (KeyError, RuntimeError) as error:
         raise UserError(f"recipe.vgg = {url} does not hold the weights of vgg19: {error}.") from error
     return net

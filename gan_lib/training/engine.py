@@ -61,7 +61,7 @@ class Engine:
         images = _length(rows) * self.group.size
         parts = _split(self._prepare(rows), self.settings.micro_batch)
         for update in self.updates:
-            if update.is_due(self.progress):
+            if update.is_scheduled(self.progress):
                 self._take(update, parts)
         self._buffers.average(self.group)
         self.progress = self.progress.after(images)

@@ -175,8 +175,8 @@ def test_what_a_sample_becomes_depends_on_its_position_and_not_on_its_batch(name
 
 def test_wgan_gps_generator_learns_in_every_fifth_step():
     critic, generator = tiny("wgan_gp").updates()
-    assert [step for step in range(12) if generator.is_due(Progress(0, step))] == [4, 9]
-    assert all(critic.is_due(Progress(0, step)) for step in range(12))
+    assert [step for step in range(12) if generator.is_scheduled(Progress(0, step))] == [4, 9]
+    assert all(critic.is_scheduled(Progress(0, step)) for step in range(12))
 
 
 @pytest.mark.parametrize("name", ["dcgan", "wgan_gp", "cyclegan"])
@@ -304,9 +304,20 @@ def test_srgan_compares_vgg_features_where_weights_are_configured(photo, tmp_pat
     assert "vgg" not in recipe.nets
 
 
-def test_vgg_weights_that_are_none_are_refused(tmp_path):
-    with pytest.raises(UserError, match="there is no such file"):
-        srgan.read_vgg(str(tmp_path / "missing.pth"))
-    torch.save({"features.0.weight": torch.zeros(1)}, tmp_path / "other.pth")
-    with pytest.raises(UserError, match="does not hold the weights of vgg19"):
-        srgan.read_vgg(str(tmp_path / "other.pth"))
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, r"There is no file .*vgg19\.pth"),
+        ({"features.0.weight": torch.zeros(1)}, "does not hold the weights of vgg19"),
+        ([1, 2], "holds no state dict"),
+        (b"<html>not found</html>", "holds no weights that torch can read"),
+    ],
+)
+def test_vgg_weights_that_are_none_are_refused(content, message, tmp_path):
+    path = tmp_path / "vgg19.pth"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        torch.save(content, path)
+    with pytest.raises(UserError, match=message):
+        srgan.read_vgg(str(path))

@@ -145,7 +145,7 @@ def test_a_phase_has_its_turn_in_every_nth_step_while_its_condition_holds():
     update = Update(
         "late", (), lambda batch, progress: (torch.zeros(()), {}), every=3, when=lambda progress: progress.images >= 8
     )
-    turns = [step for step in range(10) if update.is_due(Progress(images=2 * step, step=step))]
+    turns = [step for step in range(10) if update.is_scheduled(Progress(images=2 * step, step=step))]
     assert turns == [6, 9]
 
 
