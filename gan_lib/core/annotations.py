@@ -9,9 +9,9 @@ import types
 import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, StringConstraints
+from pydantic import BaseModel, RootModel, StringConstraints
 from pydantic.fields import FieldInfo
 
 
@@ -40,6 +40,16 @@ class ChosenByName:
 def annotation_of(field: FieldInfo) -> Any:
     """A field's annotation with what pydantic took off its outside, such as the mark of a :data:`Url`."""
     return Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
+
+
+def is_literal(annotation: Any) -> bool:
+    """Whether an annotation lists the values that fit."""
+    return typing.get_origin(annotation) is Literal
+
+
+def members_of(model: type[BaseModel]) -> list[type[BaseModel]]:
+    """The classes that a ``RootModel`` is a union of; of any other class itself."""
+    return models_in(model.model_fields["root"].annotation) if issubclass(model, RootModel) else [model]
 
 
 def models_in(annotation: Any) -> list[type[BaseModel]]:

@@ -24,7 +24,7 @@ from pydantic_core import ErrorDetails
 from gan_lib.core import storage
 from gan_lib.core.annotations import ChosenByName as ChosenByName
 from gan_lib.core.annotations import Url as Url
-from gan_lib.core.annotations import UrlMark, annotation_of, models_in
+from gan_lib.core.annotations import UrlMark, annotation_of, is_literal, members_of, models_in
 from gan_lib.core.errors import UserError
 from gan_lib.core.settings_listing import listing
 
@@ -45,9 +45,11 @@ class Settings(BaseModel):
 
 
 S = TypeVar("S", bound=Settings)
+Model = TypeVar("Model", bound=BaseModel)
+"""Settings, or a ``RootModel`` around a union of them."""
 
 
-def from_command_line(schema: type[S], description: str, argv: Sequence[str] | None = None) -> S:
+def from_command_line(schema: type[Model], description: str, argv: Sequence[str] | None = None) -> Model:
     """What a job begins with: its command line's settings. ``--settings`` prints what may be set, and exits with 0.
 
     Raises:
@@ -80,7 +82,7 @@ def arguments(description: str, argv: Sequence[str] | None = None) -> argparse.N
     return parsed
 
 
-def load(schema: type[S], path: str | Path, overrides: Sequence[str] = ()) -> S:
+def load(schema: type[Model], path: str | Path, overrides: Sequence[str] = ()) -> Model:
     """Read ``path``, apply ``overrides`` ("a.b=value", the value read as YAML) and validate into ``schema``.
 
     Raises:
@@ -90,7 +92,7 @@ def load(schema: type[S], path: str | Path, overrides: Sequence[str] = ()) -> S:
     return validate(schema, values, source=str(path))
 
 
-def validate(schema: type[S], values: Mapping[str, Any], source: str) -> S:
+def validate(schema: type[Model], values: Mapping[str, Any], source: str) -> Model:
     """Build ``schema`` from plain values. ``source`` names their origin in the error.
 
     Raises:
@@ -178,27 +180,47 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
 
 def _explain(schema: type[BaseModel], values: Mapping[str, Any], problem: ErrorDetails) -> str:
     location = [part for part in problem["loc"] if isinstance(part, str | int)]
-    key = ".".join(map(str, location))
-    if problem["type"] == "extra_forbidden":
-        known = _keys_at(schema, values, location[:-1])
-        close = difflib.get_close_matches(str(location[-1]), known, n=1)
+    unknown = problem["type"] == "extra_forbidden"
+    parents, candidates = _follow(schema, values, location[:-1] if unknown else location)
+    if unknown:
+        key, last = ".".join([*parents, str(location[-1])]), str(location[-1])
+        known = sorted({name for candidate in candidates for name in candidate.model_fields})
+        close = difflib.get_close_matches(last, known, n=1)
         hint = f"did you mean {close[0]}?" if close else f"what fits there: {', '.join(known)}"
         return f"unknown key {key} ({hint})"
+    key = ".".join(parents)
+    if problem["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        tag = ".".join([*parents, problem["ctx"]["discriminator"].strip("'")])
+        fitting = problem["ctx"].get("expected_tags", "").replace("'", "")
+        if not fitting:
+            return f"the key {tag} is missing; set it in the file or by --set {tag}=..."
+        return f"{tag} = {problem['ctx']['tag']!r} does not fit: it may be {fitting}"
     if problem["type"] == "missing":
         return f"the key {key} is missing; set it in the file or by --set {key}=..."
     message = problem["msg"][:1].lower() + problem["msg"][1:]
     return f"{key or 'the whole'} = {problem['input']!r} does not fit: {message}"
 
 
-def _keys_at(schema: type[BaseModel], values: Any, location: Sequence[str | int]) -> list[str]:
-    """The keys that fit below ``location``; where a union is on the way, those of all its members."""
+def _follow(
+    schema: type[BaseModel], values: Any, location: Sequence[str | int]
+) -> tuple[list[str], list[type[BaseModel]]]:
+    """The dotted key that leads to ``location``, and the classes whose keys fit there.
+
+    pydantic puts the tag of a union's member into a location, which is no part of the key.
+    """
     candidates: list[type[BaseModel]] = [schema]
+    key: list[str] = []
     for part in location:
-        found = [candidate.model_fields[part] for candidate in candidates if part in candidate.model_fields]
-        if found:  # a part that is no field is the tag of a union: stay where we are
+        candidates = [member for candidate in candidates for member in members_of(candidate)]
+        fields = [candidate.model_fields[str(part)] for candidate in candidates if str(part) in candidate.model_fields]
+        if fields:
             values = values.get(part) if isinstance(values, Mapping) else None
-            candidates = [model for field in found for model in _models_below(field, values)]
-    return sorted({name for candidate in candidates for name in candidate.model_fields})
+            below = [model for field in fields for model in _models_below(field, values)]
+        tagged = [candidate for candidate in candidates if _has_tag(candidate, part)]
+        if fields or not tagged:
+            key.append(str(part))
+        candidates = below if fields else tagged or candidates
+    return key, [member for candidate in candidates for member in members_of(candidate)]
 
 
 def _models_below(field: FieldInfo, values: Any) -> list[type[BaseModel]]:
@@ -207,3 +229,9 @@ def _models_below(field: FieldInfo, values: Any) -> list[type[BaseModel]]:
         if isinstance(values, Mapping) and choice.key in values:
             models.append(choice.settings(str(values[choice.key])))
     return models
+
+
+def _has_tag(model: type[BaseModel], part: str | int) -> bool:
+    """Whether ``part`` tells ``model`` from the others of its union: its name, or a value that one of its keys has."""
+    fixed = (typing.get_args(f.annotation) for f in model.model_fields.values() if is_literal(f.annotation))
+    return part == model.__name__ or any(part in values for values in fixed)

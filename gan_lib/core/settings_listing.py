@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from gan_lib.core.annotations import ChosenByName, UrlMark, annotation_of, models_in
+from gan_lib.core.annotations import ChosenByName, UrlMark, annotation_of, is_literal, members_of, models_in
 
 _WORDS = {str: "text", int: "integer", float: "number", bool: "true or false", type(None): "null", Any: "anything"}
 
@@ -53,6 +53,10 @@ def keys(schema: type[BaseModel], values: Any = None, default: BaseModel | None 
     ``values`` are what is configured so far; ``default`` is an object whose values are the defaults instead of the
     class's.
     """
+    members = members_of(schema)
+    if members != [schema]:
+        yield from _keys_of_union("", "", members, values, PydanticUndefined, "")
+        return
     for name, field in schema.model_fields.items():
         value = field.get_default(call_default_factory=True) if default is None else getattr(default, name)
         below = values.get(name) if isinstance(values, Mapping) else None
@@ -67,11 +71,11 @@ def _keys_of_field(name: str, field: FieldInfo, values: Any, default: Any) -> It
         yield from _keys_of_choice(name, choice, values, sentence)
     elif not models:
         yield Key(name, type_name(annotation_of(field)), _spelled(default), sentence)
-    elif len(models) == 1 and typing.get_origin(_bare(field.annotation)) is None:
+    elif len(models) == 1 and typing.get_origin(field.annotation) is None:
         given = default if isinstance(default, models[0]) else None
         yield from _below(name, keys(models[0], values, given))
     else:
-        yield from _keys_of_union(name, field, models, default, sentence)
+        yield from _keys_of_union(name, type_name(annotation_of(field)), models, values, default, sentence)
 
 
 def _keys_of_choice(name: str, choice: ChosenByName, values: Any, sentence: str) -> Iterator[Key]:
@@ -84,40 +88,45 @@ def _keys_of_choice(name: str, choice: ChosenByName, values: Any, sentence: str)
 
 
 def _keys_of_union(
-    name: str, field: FieldInfo, models: list[type[BaseModel]], default: Any, sentence: str
+    name: str, type_: str, models: list[type[BaseModel]], values: Any, default: Any, sentence: str
 ) -> Iterator[Key]:
+    """The key that tells the members apart, what all of them have, and what is one's own."""
     tag = _tag(models)
-    shown = getattr(default, tag) if tag and isinstance(default, BaseModel) else default
-    if tag:
-        tags = " | ".join(_tag_of(model, tag) for model in models)
-        yield Key(f"{name}.{tag}", tags, _spelled(shown), sentence)
+    if tag is None:
+        yield Key(name, type_, _spelled(default), sentence)
     else:
-        yield Key(name, type_name(annotation_of(field)), _spelled(shown), sentence)
+        shown = getattr(default, tag) if isinstance(default, BaseModel) else default
+        yield from _below(
+            name, iter([Key(tag, " | ".join(_tag_of(m, tag) for m in models), _spelled(shown), sentence)])
+        )
+        chosen = values.get(tag) if isinstance(values, Mapping) else None
+        models = [model for model in models if _tag_of(model, tag) == chosen] or models
+    own = {
+        model: [key for key in keys(model, values, default if type(default) is model else None) if key.name != tag]
+        for model in models
+    }
+    common = [key for key in own[models[0]] if all(key in others for others in own.values())]
+    yield from _below(name, iter(common))
     for model in models:
-        own = keys(model, default=default if type(default) is model else None)
         condition = f"{tag}: {_tag_of(model, tag)}" if tag else (model.__name__ if len(models) > 1 else "")
-        yield from _below(name, (key for key in own if key.name != tag), condition)
+        yield from _below(name, (key for key in own[model] if key not in common), condition)
 
 
 def _below(parent: str, own: Iterator[Key], condition: str = "") -> Iterator[Key]:
     for key in own:
         both = ", ".join(filter(None, (condition, key.condition)))
-        yield Key(f"{parent}.{key.name}", key.type, key.default, key.sentence, both)
+        yield Key(f"{parent}.{key.name}" if parent else key.name, key.type, key.default, key.sentence, both)
 
 
 def _tag(models: list[type[BaseModel]]) -> str | None:
     """The key whose fixed value tells the members of a union apart; None where there is none."""
     names = [name for name in models[0].model_fields if all(name in model.model_fields for model in models)]
-    fixed = (n for n in names if all(typing.get_origin(m.model_fields[n].annotation) is Literal for m in models))
+    fixed = (n for n in names if all(is_literal(m.model_fields[n].annotation) for m in models))
     return next(fixed, None) if len(models) > 1 else None
 
 
 def _tag_of(model: type[BaseModel], tag: str) -> str:
     return str(typing.get_args(model.model_fields[tag].annotation)[0])
-
-
-def _bare(annotation: Any) -> Any:
-    return typing.get_args(annotation)[0] if typing.get_origin(annotation) is Annotated else annotation
 
 
 def type_name(annotation: Any) -> str:

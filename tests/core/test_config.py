@@ -164,7 +164,7 @@ class Chosen(config.Settings):
     """Which shape."""
 
 
-def listed(schema: type[config.Settings], *argv: str, capsys: pytest.CaptureFixture[str]) -> str:
+def listed(schema: type[pydantic.BaseModel], *argv: str, capsys: pytest.CaptureFixture[str]) -> str:
     with pytest.raises(SystemExit) as stopped:
         config.from_command_line(schema, "A job.", ["--settings", *argv])
     assert stopped.value.code == 0
@@ -220,3 +220,72 @@ def test_without_settings_a_configuration_is_required(capsys: pytest.CaptureFixt
         config.from_command_line(Job, "A job.", [])
     assert stopped.value.code == 2
     assert "required: --config" in capsys.readouterr().err
+
+
+class Disc(config.Settings):
+    kind: Literal["disc"]
+    radius: float = 1.0
+
+
+class Box(config.Settings):
+    kind: Literal["box"]
+    sides: tuple[int, ...] = ()
+
+
+class Drawing(config.Settings):
+    shape: typing.Annotated[Disc | Box, pydantic.Field(discriminator="kind")]
+
+
+class Either(pydantic.RootModel[typing.Annotated[Disc | Box, pydantic.Field(discriminator="kind")]]):
+    """A job whose keys depend on one of them."""
+
+
+@pytest.mark.parametrize(
+    ("schema", "values", "sentence"),
+    [
+        (Drawing, {"shape": {"kind": "disc", "radios": 2}}, "unknown key shape.radios (did you mean radius?)"),
+        (Drawing, {"shape": {"kind": "box", "radius": 2}}, "unknown key shape.radius (what fits there: kind, sides)"),
+        (Drawing, {"shape": {"kind": "box", "sides": 2}}, "shape.sides = 2 does not fit"),
+        (Drawing, {"shape": {"kind": "ball"}}, "shape.kind = 'ball' does not fit: it may be disc, box"),
+        (Drawing, {"shape": {}}, "the key shape.kind is missing"),
+        (Either, {"kind": "disc", "radios": 2}, "unknown key radios (did you mean radius?)"),
+        (Either, {"kind": "disc", "radius": "x"}, "radius = 'x' does not fit"),
+        (Either, {"radius": 2}, "the key kind is missing"),
+    ],
+)
+def test_a_key_below_a_union_is_named_as_it_is_set(schema: type[pydantic.BaseModel], values: dict, sentence: str):
+    with pytest.raises(config.ConfigError) as refused:
+        config.validate(schema, values, source="here")
+    assert sentence in str(refused.value)
+
+
+def test_what_all_kinds_of_a_union_have_is_listed_once(capsys: pytest.CaptureFixture[str]):
+    class Round(Disc):
+        kind: Literal["round"]
+        depth: int
+
+    class Whole(pydantic.RootModel[typing.Annotated[Disc | Round, pydantic.Field(discriminator="kind")]]):
+        """Two kinds with one key in common."""
+
+    assert listed(Whole, capsys=capsys).splitlines() == [
+        "kind: disc | round; required",
+        "radius: number; default 1.0",
+        "depth (kind: round): integer; required",
+    ]
+
+
+class Picked(config.Settings):
+    only: typing.Annotated[
+        dict[str, typing.Any], config.ChosenByName(lambda: ["small"], lambda name: {"small": Small}[name])
+    ]
+
+    @pydantic.field_validator("only", mode="after")
+    @classmethod
+    def _typed(cls, values: dict[str, typing.Any]) -> dict[str, typing.Any]:
+        Small.model_validate({key: value for key, value in values.items() if key != "name"})
+        return values
+
+
+def test_a_typo_in_settings_chosen_by_name_is_answered_from_their_own_class():
+    with pytest.raises(config.ConfigError, match=r"unknown key only\.widht \(did you mean width\?\)"):
+        config.validate(Picked, {"only": {"name": "small", "widht": 4}}, source="here")
