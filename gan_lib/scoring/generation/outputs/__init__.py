@@ -1,0 +1,1 @@
+"""Where samples go: encoded by medium, written as files, tables or datasets."""
