@@ -1,4 +1,4 @@
-"""How many rows a second the feed delivers: ours, every peer, and the decoder alone, side by side on two cores.
+"""How many rows a second the loader delivers: ours, every peer, and the decoder alone, side by side on two cores.
 
     python benchmarks/loader.py --data ../shared/data            # all three workloads, about half an hour
     python benchmarks/loader.py --data ../shared/data --quick    # few rows, short runs: does everything work?

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from gan_lib.dataset.catalog import open_dataset
 from gan_lib.dataset.schema import ArrayField, JpegField
-from gan_lib.loading.cache import DecodedCache
+from gan_lib.loading.caches.decoded import DecodedCache
 from gan_lib.loading.loader import Loader
 
 Contender = Callable[[Workload, Path], Iterator[int]]
@@ -57,13 +57,13 @@ def limit(workload: Workload, folder: Path) -> Iterator[int]:
         batch = np.empty(shape, np.uint8)
         while (begin := work.get()) >= 0:
             rows = contents[begin : begin + workload.batch_size]
-            for place, content in enumerate(rows):
+            for slot, content in enumerate(rows):
                 if header is not None:
-                    batch[place] = np.frombuffer(content, np.uint8, offset=len(header)).reshape(shape[1:])
+                    batch[slot] = np.frombuffer(content, np.uint8, offset=len(header)).reshape(shape[1:])
                 elif isinstance(workload.field, JpegField):
-                    workload.field.decode_into(content, batch[place])
+                    workload.field.decode_into(content, batch[slot])
                 else:
-                    workload.field.decode_into(np.frombuffer(content, np.uint8), batch[place])
+                    workload.field.decode_into(np.frombuffer(content, np.uint8), batch[slot])
             done.put(len(rows))
 
     threads = [threading.Thread(target=run, daemon=True) for _ in os.sched_getaffinity(0)]

@@ -127,24 +127,24 @@ def _write_tar(workload: Workload, contents: list[bytes], folder: Path) -> None:
 
 
 def import_streaming() -> types.ModuleType:
-    """mosaicml-streaming, with an empty stand-in for torchvision, which it imports for classes that are not used here.
+    """mosaicml-streaming, with an empty module for torchvision, which it imports for classes that are not used here.
 
     torchvision has no CPU build that imports beside this torch.
     """
-    import transformers.feature_extraction_utils  # noqa: F401  (looks for torchvision itself: before the stand-in)
+    import transformers.feature_extraction_utils  # noqa: F401  (looks for torchvision itself: before the empty module)
 
     try:
         import torchvision  # noqa: F401
     except Exception:
         names = ("torchvision", "torchvision.datasets", "torchvision.datasets.folder", "torchvision.transforms")
         for name in (*names, "torchvision.transforms.functional"):
-            sys.modules[name] = _StandIn(name)
+            sys.modules[name] = _EmptyModule(name)
     import streaming
 
     return streaming
 
 
-class _StandIn(types.ModuleType):
+class _EmptyModule(types.ModuleType):
     __path__: ClassVar[list[str]] = []
 
     def __getattr__(self, name: str) -> type:

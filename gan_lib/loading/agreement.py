@@ -32,10 +32,10 @@ class Alone:
 
 
 class AmongRanks:
-    """Over a gloo group of its own; making one is a collective call. ``patience`` in seconds bounds every wait."""
+    """Over a gloo group of its own; making one is a collective call. ``timeout`` in seconds bounds every wait."""
 
-    def __init__(self, patience: float) -> None:
-        self._group = dist.new_group(backend="gloo", timeout=timedelta(seconds=patience))
+    def __init__(self, timeout: float) -> None:
+        self._group = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout))
 
     def settle(self, error: Exception | None) -> Exception | None:
         failing = torch.tensor([0 if error is None else dist.get_rank() + 1])
@@ -57,8 +57,8 @@ class AmongRanks:
         return bytes(content.tolist()).rstrip(b"\0").decode(errors="replace")
 
 
-def agreement(world_size: int, patience: float) -> Agreement:
+def agreement(world_size: int, timeout: float) -> Agreement:
     """The agreement of ``world_size`` ranks: among the processes of torch.distributed, if it has just so many."""
     if world_size > 1 and dist.is_available() and dist.is_initialized() and dist.get_world_size() == world_size:
-        return AmongRanks(patience)
+        return AmongRanks(timeout)
     return Alone()

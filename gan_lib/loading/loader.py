@@ -1,4 +1,4 @@
-"""The feed of a training: batches of decoded rows in the plan's order, one loader a rank.
+"""Batches of decoded rows in the plan's order, one loader a rank.
 
 A :class:`Loader` is used like a PyTorch ``DataLoader``: iterate, ``len``, ``state_dict``. It differs in that it has
 threads and no worker processes, that every rank gets equally many batches, and that it continues anywhere.
@@ -6,52 +6,33 @@ threads and no worker processes, that every rank gets equally many batches, and 
 
 from __future__ import annotations
 
-import math
-import os
 from collections import deque
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
 
-import numpy as np
 import torch
 
 from gan_lib.dataset.catalog import Dataset
 from gan_lib.dataset.schema import DatasetError
 from gan_lib.loading.agreement import agreement
-from gan_lib.loading.buffer_pool import MemoryOfBatches
-from gan_lib.loading.cache import DecodedCache, StoredCache
-from gan_lib.loading.decode.batch_decoder import BatchDecoder, Step
-from gan_lib.loading.decode.columns import RowGroupTable, decoded_at_once
-from gan_lib.loading.device_prefetcher import Batch, Delivery
+from gan_lib.loading.caches.decoded import DecodedCache
+from gan_lib.loading.caches.stored import StoredCache
+from gan_lib.loading.collate import Batch, Collator
+from gan_lib.loading.cursor import Cursor
+from gan_lib.loading.decode.batch_decoder import BatchDecoder
+from gan_lib.loading.decode.buffer_pool import BufferPool
+from gan_lib.loading.decode.columns import RowGroupTable
+from gan_lib.loading.device_prefetcher import DevicePrefetcher
+from gan_lib.loading.memory_budget import (
+    READING_THREADS,
+    DecodeAhead,
+    cores_of_this_rank,
+    default_streams,
+    memory_bound,
+)
 from gan_lib.loading.pipeline import Pipeline
-from gan_lib.loading.plan import EpochOrder, Plan
-from gan_lib.loading.reading import ReadAhead, Reading, read_row_group
-
-# 24 streams are shared evenly by 1, 2, 3, 4, 6, 8, 12 and 24 ranks, and mix 24 row groups at a time. Fewer are for row
-# groups so large that 24 of them, and as many read ahead, would take more memory than this.
-_STREAMS = (24, 12, 8, 6, 4, 2, 1)
-_MEMORY_FOR_ROW_GROUPS = 1 << 30
-# More than there are cores: a thread that reads waits for the store, or for its turn with the interpreter.
-_READING_THREADS = 4
-
-# Arrow doubles a column's memory while it grows, and its allocator keeps what was freed for its next use.
-_ARROWS_SHARE = 2
-
-# Less than this is decoded sooner by one thread than it is shared out among several.
-_BYTES_WORTH_A_THREAD = 1 << 20
-# Small batches are decoded together up to this: a call for the rows of one row group costs as much as a few of them.
-_BYTES_DECODED_TOGETHER = 8 << 20
-# Batches, or times those that are decoded together: what is decoded before it is asked for, unless told otherwise.
-_PREFETCH = 3
-# Steps are planned some at a time, as many as have about this many rows: each planning costs a little for each stream.
-_ROWS_PLANNED_AT_ONCE = 4096
-
-
-def default_streams(dataset: Dataset, world_size: int) -> int:
-    """Row groups to read from at a time, over all ranks: a multiple of ``world_size``, and mostly the same for all."""
-    largest = max(group.bytes for group in dataset.row_groups)
-    fitting = next((n for n in _STREAMS if 2 * n * largest <= _MEMORY_FOR_ROW_GROUPS), 1)
-    return -(-fitting // world_size) * world_size
+from gan_lib.loading.plan import Plan
+from gan_lib.loading.reading import ReadAhead, read_row_group
+from gan_lib.loading.steps import StepPlanner
 
 
 class Loader:
@@ -59,7 +40,8 @@ class Loader:
 
     A batch maps each field to its values: images as uint8 (B, C, H, W) in channels_last memory format, other arrays
     (B, ...) and numbers (B,) as they are stored, and a list of B values for what forms no tensor (variable shapes as
-    tensors; texts, times and decimals). ``"position"``, int64 (B,), is each sample's number in the order of training.
+    tensors; texts, times and decimals). ``"position"``, int64 (B,), is each sample's number in the order of training,
+    dropped rows counted: it grows from batch to batch, and no two samples have the same.
 
     Where torch.distributed runs with ``world_size`` processes, making a loader and taking a batch are collective calls,
     and a rank that cannot read makes all ranks raise.
@@ -68,14 +50,17 @@ class Loader:
         batch_size: rows of a batch of this rank; a global batch has ``batch_size * world_size``.
         seed: of the orders of all epochs.
         device: where the tensors of a batch go. To a GPU they go from pinned memory, on a stream of their own.
-        threads: decoding threads; by default this process's share of the machine's cores.
-        streams: row groups that are read from at a time, see :mod:`gan_lib.loading.plan` and :func:`default_streams`.
-        window: row groups that each stream shuffles together.
+        threads: decoding threads; by default this process's part of the machine's cores.
+        streams: row groups that are read from at a time, see :mod:`gan_lib.loading.plan` and
+            :func:`gan_lib.loading.memory_budget.default_streams`.
+        shuffle_block: row groups that each stream shuffles together.
         prefetch: batches that are decoded before they are asked for; by default three, and more where they are small.
             Up to a third of them are decoded together, into memory that is let go when none of them is held.
-        patience: seconds to wait for the store, or for another rank, before giving up.
+        timeout: seconds to wait for the store, or for another rank, before giving up.
         stored_cache: for a remote store, keeps what was read on this machine.
         decoded_cache: keeps what was decoded on this machine.
+        collate: makes of each batch on the host, before it goes to the device, the batch that is delivered. Called by
+            the loader's threads, by several at a time; what it raises, the loader raises in its stead.
     """
 
     def __init__(
@@ -89,33 +74,27 @@ class Loader:
         device: str | torch.device = "cpu",
         threads: int | None = None,
         streams: int | None = None,
-        window: int = 1,
+        shuffle_block: int = 1,
         prefetch: int | None = None,
-        patience: float = 60.0,
+        timeout: float = 60.0,
         stored_cache: StoredCache | None = None,
         decoded_cache: DecodedCache | None = None,
+        collate: Callable[[Batch], Batch] | None = None,
     ) -> None:
         if not 0 <= rank < world_size:
             raise ValueError(f"rank {rank} is none of {world_size}")
-        if batch_size < 1 or dataset.rows < batch_size * world_size:
-            raise DatasetError(
-                f"{dataset.url} has {dataset.rows} rows: a global batch of {world_size} x {batch_size} needs more."
-            )
-        self.dataset = dataset
-        self.batch_size, self.rank, self.world_size = batch_size, rank, world_size
-        self._plan = Plan(dataset.sizes, seed, streams or default_streams(dataset, world_size), window)
-        self._threads = threads or _share_of_cores()
-        self._together = self._batches_together(prefetch)
-        self._prefetch = prefetch or _PREFETCH * self._together
-        self._patience = patience
-        self._stored_cache = stored_cache
+        _check_batch_size(dataset, batch_size, world_size)
+        self.dataset, self.batch_size, self.rank, self.world_size = dataset, batch_size, rank, world_size
+        self._plan = Plan(dataset.sizes, seed, streams or default_streams(dataset, world_size), shuffle_block)
+        self._cursor = Cursor.at_epoch(0, dataset.rows, self.global_batch_size)
+        self._threads, self._prefetch = threads or cores_of_this_rank(), prefetch
+        self._timeout, self._collate, self._stored_cache = timeout, collate, stored_cache
         self._kept = decoded_cache.open(dataset) if decoded_cache is not None else None
-        self._agreement = agreement(world_size, 2 * patience)  # a rank may use up its patience before it answers
-        self._delivery = Delivery(dataset, torch.device(device))
-        self._memory = MemoryOfBatches(dataset, self._delivery.pinned)
-        self._epoch, self._place, self._left_out = 0, 0, self.left_out
+        self._agreement = agreement(world_size, 2 * timeout)  # a rank may use up its own timeout before it answers
+        self._prefetcher = DevicePrefetcher(torch.device(device))
+        self._buffers = BufferPool(dataset, self._prefetcher.pinned)
         self._pipeline: Pipeline | None = None
-        self._decoded: deque[tuple[Step, dict[str, Any]]] = deque()
+        self._decoded: deque[Batch] = deque()
 
     @property
     def global_batch_size(self) -> int:
@@ -123,14 +102,14 @@ class Loader:
         return self.batch_size * self.world_size
 
     @property
-    def left_out(self) -> int:
-        """Rows that an epoch leaves out because they fill no global batch; other rows each epoch."""
+    def remainder(self) -> int:
+        """Rows that an epoch of this batch size drops because they fill no global batch; other rows each epoch."""
         return self.dataset.rows % self.global_batch_size
 
     @property
     def images_per_epoch(self) -> int:
-        """Rows that all ranks together get in an epoch."""
-        return self.dataset.rows - self.left_out
+        """Rows that all ranks together get in an epoch of this batch size."""
+        return self.dataset.rows - self.remainder
 
     def __len__(self) -> int:
         """Batches of an epoch."""
@@ -138,8 +117,8 @@ class Loader:
 
     def __iter__(self) -> Iterator[Batch]:
         """The batches that are left of this epoch; the next call goes on with the next epoch."""
-        epoch = self._epoch
-        while self._epoch == epoch:
+        epoch = self._cursor.epoch
+        while self._cursor.epoch == epoch:
             yield self._next()
 
     def forever(self) -> Iterator[Batch]:
@@ -147,22 +126,32 @@ class Loader:
         while True:
             yield self._next()
 
+    def set_batch_size(self, batch_size: int) -> None:
+        """From the next batch on, ``batch_size`` rows of this rank. Every rank must do the same at the same step.
+
+        The epoch goes on where it stands; rows that then fill no batch at its end are dropped. What was read ahead is
+        read again.
+
+        Raises:
+            DatasetError: the dataset has fewer rows than a global batch.
+        """
+        if batch_size == self.batch_size:
+            return
+        _check_batch_size(self.dataset, batch_size, self.world_size)
+        self.close()
+        self.batch_size = batch_size
+        self._cursor = self._cursor.with_global_batch_size(self.global_batch_size)
+        self._buffers = BufferPool(self.dataset, self._prefetcher.pinned)  # which drops idle memory of the old size
+
     def seek(self, images: int) -> None:
-        """Go to where ``images`` samples, over all ranks, have been read since the beginning of training."""
-        epoch, place = divmod(images, self.images_per_epoch)
-        self._go_to(epoch, place, self.left_out)
+        """Go to where ``images`` samples have been read since the beginning, over all ranks and in this batch size."""
+        self.close()
+        self._cursor = self._cursor.seek(images)
 
     def state_dict(self) -> dict[str, int]:
         """Where the loader stands, as numbers; the same on every rank."""
-        return {
-            "seed": self._plan.seed,
-            "streams": self._plan.streams,
-            "window": self._plan.window,
-            "dataset": int(self.dataset.fingerprint, 16) >> 1,
-            "epoch": self._epoch,
-            "place": self._place,
-            "left_out": self._left_out,
-        }
+        plan = {"seed": self._plan.seed, "streams": self._plan.streams, "shuffle_block": self._plan.shuffle_block}
+        return {**plan, "dataset": self._dataset_number, **self._cursor.state_dict()}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Continue where ``state`` was taken, be it with another number of ranks or another batch size.
@@ -170,23 +159,16 @@ class Loader:
         Raises:
             DatasetError: the state was taken from another dataset.
         """
-        if state["dataset"] != int(self.dataset.fingerprint, 16) >> 1:
+        if state["dataset"] != self._dataset_number:
             raise DatasetError(f"The saved position belongs to another dataset than {self.dataset.url}.")
-        self._plan = Plan(self.dataset.sizes, state["seed"], state["streams"], state["window"])
-        self._go_to(state["epoch"], state["place"], state["left_out"])
+        self.close()
+        self._plan = Plan(self.dataset.sizes, state["seed"], state["streams"], state["shuffle_block"])
+        self._cursor = self._cursor.restored(state)
 
     @property
     def memory_bound(self) -> int:
-        """Bytes that the loader may hold at its peak, besides the batches that its user holds and the decoders' own.
-
-        Row groups in use and read ahead, each no larger than the largest, and batches that are being decoded, or wait,
-        or whose memory waits for its next use. A row group counts twice, for Arrow.
-        """
-        largest = max(group.bytes + group.rows * self._bytes_decoded_at_once for group in self.dataset.row_groups)
-        groups = self._own_streams * (2 * self._plan.window + 1) + _READING_THREADS
-        # Also those that are being taken, and idle memory for as many or, at an epoch's end, for fewer.
-        batches = self._prefetch + self._together * (1 + 2 * MemoryOfBatches.MOST_IDLE)
-        return _ARROWS_SHARE * largest * groups + self.dataset.row_bytes * self.batch_size * batches
+        """Bytes that the loader may hold at its peak, besides batches that its user holds and what collate makes."""
+        return memory_bound(self.dataset, self._plan, self.batch_size, self.world_size, self._ahead)
 
     def close(self) -> None:
         """End the threads. The loader may be used again: it goes on where it stands."""
@@ -201,55 +183,47 @@ class Loader:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _go_to(self, epoch: int, place: int, left_out: int) -> None:
-        self.close()
-        self._epoch, self._place, self._left_out = epoch, place, left_out
-        self._turn_over(self._plan.rows - left_out)
-
-    def _turn_over(self, rows: int) -> None:
-        if self._place + self.global_batch_size > rows:
-            self._epoch, self._place, self._left_out = self._epoch + 1, 0, self.left_out
-
     def _next(self) -> Batch:
         """The next batch, once every rank has its own."""
-        step, values, failure = None, None, None
+        batch, failure = None, None
         try:
-            step, values = self._next_decoded()
+            batch = self._next_decoded()
         except Exception as error:
             failure = error
         failure = self._agreement.settle(failure)
-        if failure is not None or step is None or values is None:
+        if failure is not None or batch is None:
             self.close()
             raise failure or AssertionError("no batch and no reason")
-        self._epoch, self._place, self._left_out = step.epoch, step.last_place + 1, step.left_out
-        self._turn_over(self._plan.rows - step.left_out)
-        return self._delivery.batch(step, values)
+        self._cursor = self._cursor.advance()
+        return self._prefetcher.to_device(batch)
 
-    def _next_decoded(self) -> tuple[Step, dict[str, Any]]:
+    def _next_decoded(self) -> Batch:
         if self._pipeline is None:
             self._pipeline = self._start()
         if not self._decoded:
-            together, values = self._pipeline.next()
-            for step, here in together.parts(self.batch_size):
-                self._decoded.append((step, {name: value[here] for name, value in values.items()}))
+            self._decoded.extend(self._pipeline.next())
         return self._decoded.popleft()
 
     def _start(self) -> Pipeline:
+        """The threads that read, decode and collate from where the loader stands."""
+        ahead = self._ahead
+        planner = StepPlanner(self._plan, self.rank, self.world_size, self.batch_size, ahead.together)
         reading = ReadAhead(
             self._read,
-            self._readings(),
-            ahead=self._own_streams,
-            threads=_READING_THREADS,
-            patience=self._patience,
+            planner.readings(self._cursor),
+            ahead=self._plan.streams_of_a_rank(self.world_size),
+            threads=READING_THREADS,
+            timeout=self._timeout,
         )
         return Pipeline(
-            self._steps(),
+            planner.steps(self._cursor),
             reading,
             BatchDecoder(self.dataset, self._kept),
-            self._memory.new,
+            Collator(self.dataset, self.batch_size, self._prefetcher.pinned, self._collate),
+            self._buffers,
             threads=self._threads,
-            prefetch=self._prefetch // self._together,
-            parts=self._parts_of_a_batch,
+            prefetch=ahead.steps,
+            parts=ahead.parts,
         )
 
     def _read(self, group: int) -> RowGroupTable | None:
@@ -258,68 +232,17 @@ class Loader:
         return read_row_group(self.dataset, group, self._stored_cache)
 
     @property
-    def _own_streams(self) -> int:
-        """Streams that this rank meets."""
-        return self._plan.streams // math.gcd(self._plan.streams, self.world_size)
+    def _ahead(self) -> DecodeAhead:
+        return DecodeAhead.of(self.dataset, self._plan, self.batch_size, self.world_size, self._threads, self._prefetch)
 
     @property
-    def _bytes_decoded_at_once(self) -> int:
-        """Bytes of a row that are decoded as soon as it is read, so that they lie in memory beside what was read."""
-        return sum(field.row_dtype.itemsize for field in self.dataset.schema if decoded_at_once(field))
-
-    def _batches_together(self, prefetch: int | None) -> int:
-        """How many batches are decoded together: few enough that they meet about one row group of each stream."""
-        rows_of_streams = self._plan.streams * self.dataset.rows // len(self.dataset.row_groups)
-        most = rows_of_streams // self.global_batch_size if prefetch is None else prefetch // _PREFETCH
-        return max(min(_BYTES_DECODED_TOGETHER // self._bytes_of_a_batch, most), 1) if self._all_fixed else 1
-
-    @property
-    def _all_fixed(self) -> bool:
-        return all(field.fixed for field in self.dataset.schema)
-
-    @property
-    def _bytes_of_a_batch(self) -> int:
-        return self.dataset.row_bytes * self.batch_size
-
-    @property
-    def _steps_at_once(self) -> int:
-        return max(_ROWS_PLANNED_AT_ONCE // self.batch_size // self._together, 1) * self._together
-
-    @property
-    def _parts_of_a_batch(self) -> int:
-        """Among how many threads batches are shared: all, unless they are small or their size is unknown."""
-        if not self._all_fixed:
-            return self._threads
-        return max(min(self._threads, self._bytes_of_a_batch * self._together // _BYTES_WORTH_A_THREAD), 1)
-
-    def _orders(self) -> Iterator[tuple[EpochOrder, int, int]]:
-        """(order, first place, left-out rows) of this epoch and of all that follow."""
-        epoch, place, left_out = self._epoch, self._place, self._left_out
-        while True:
-            yield self._plan.epoch(epoch, left_out), place, left_out
-            epoch, place, left_out = epoch + 1, 0, self.left_out
-
-    def _steps(self) -> Iterator[Step]:
-        for order, start, left_out in self._orders():
-            begins = np.arange(start, order.rows - self.global_batch_size + 1, self.global_batch_size)
-            for planned in np.split(begins, range(self._steps_at_once, len(begins), self._steps_at_once)):
-                # Places of one remainder by world_size, so that a rank meets the same streams wherever a step begins.
-                first = planned + (self.rank - planned) % self.world_size
-                places = first[:, None] + np.arange(0, self.global_batch_size, self.world_size)
-                groups, rows = (found.reshape(places.shape) for found in order.rows_at(places.ravel()))
-                position = order.epoch * self.images_per_epoch + places
-                for n in range(0, len(planned), self._together):
-                    here = slice(n, n + self._together)
-                    last_place = int(planned[here][-1]) + self.global_batch_size - 1
-                    of_rows = (array[here].ravel() for array in (groups, rows, position))
-                    yield Step(order.epoch, int(planned[n]), last_place, left_out, *of_rows)
-
-    def _readings(self) -> Iterator[Reading]:
-        for order, start, _ in self._orders():
-            for group, first, last in zip(*order.reading_list(self.rank, self.world_size, start), strict=True):
-                yield Reading((order.epoch, int(first)), (order.epoch, int(last)), int(group))
+    def _dataset_number(self) -> int:
+        """The dataset's fingerprint as a number that fits an int64 tensor."""
+        return int(self.dataset.fingerprint, 16) >> 1
 
 
-def _share_of_cores() -> int:
-    ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return max(len(os.sched_getaffinity(0)) // ranks_here, 1)
+def _check_batch_size(dataset: Dataset, batch_size: int, world_size: int) -> None:
+    if batch_size < 1 or dataset.rows < batch_size * world_size:
+        raise DatasetError(
+            f"{dataset.url} has {dataset.rows} rows: a global batch of {world_size} x {batch_size} needs more."
+        )

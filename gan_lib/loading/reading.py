@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from gan_lib.core import storage
 from gan_lib.dataset.catalog import Dataset
 from gan_lib.dataset.schema import DatasetError
-from gan_lib.loading.cache import StoredCache
+from gan_lib.loading.caches.stored import StoredCache
 from gan_lib.loading.decode.columns import RowGroupTable
 
 _ATTEMPTS = 4
@@ -64,7 +64,7 @@ def _fetch(url: str, number: int, names: list[str]) -> pa.Table:
 
 @dataclass(frozen=True, order=True)
 class Reading:
-    """One row group to be read, and the moments (epoch, place) of its first and last use."""
+    """One row group to be read, and the moments (epoch, global index) of its first and last use."""
 
     first: tuple[int, int]
     last: tuple[int, int]
@@ -86,12 +86,12 @@ class ReadAhead:
         *,
         ahead: int,
         threads: int,
-        patience: float,
+        timeout: float,
     ) -> None:
         self._read = read
         self._readings = readings
         self._ahead = ahead
-        self._patience = patience
+        self._timeout = timeout
         self._changed = threading.Condition()
         self._now = (0, -1)
         self._early: deque[Reading] = deque()  # taken by a thread, first use still to come
@@ -106,7 +106,7 @@ class ReadAhead:
         """The row groups, once they are there.
 
         Raises:
-            DatasetError: reading one failed, or took longer than the patience.
+            DatasetError: reading one failed, or took longer than the timeout.
         """
         with self._changed:
             return {group: self._get(epoch, group) for group in groups}
@@ -114,8 +114,8 @@ class ReadAhead:
     def _get(self, epoch: int, group: int) -> RowGroupTable:
         key = (epoch, group)
         if key not in self._tables:
-            if not self._changed.wait_for(lambda: self._closed or key in self._tables, self._patience):
-                raise DatasetError(f"the store did not deliver row group {group} within {self._patience:g} seconds")
+            if not self._changed.wait_for(lambda: self._closed or key in self._tables, self._timeout):
+                raise DatasetError(f"the store did not deliver row group {group} within {self._timeout:g} seconds")
             if self._closed:
                 raise InterruptedError("closed")
         table = self._tables[key]
@@ -126,7 +126,7 @@ class ReadAhead:
         return table
 
     def advance(self, begin: tuple[int, int], end: tuple[int, int]) -> None:
-        """A step from (epoch, place) ``begin`` to ``end`` comes next.
+        """A step from (epoch, global index) ``begin`` to ``end`` comes next.
 
         What was needed only before it is let go, and what it needs no longer counts as early.
         """

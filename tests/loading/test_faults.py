@@ -121,8 +121,8 @@ def test_a_store_that_fails_now_and_then_is_asked_again(store: Dataset):
     assert _Store.failures == 0
 
 
-def test_a_stalled_store_raises_within_the_patience_and_close_does_not_wait_for_it(store: Dataset):
-    loader = Loader(store, batch_size=10, patience=1.0)
+def test_a_stalled_store_raises_within_the_timeout_and_close_does_not_wait_for_it(store: Dataset):
+    loader = Loader(store, batch_size=10, timeout=1.0)
     _Store.stalled = threading.Event()
     begin = time.monotonic()
     with pytest.raises(DatasetError, match="within 1 seconds"):
@@ -138,7 +138,7 @@ def test_a_stalled_store_raises_within_the_patience_and_close_does_not_wait_for_
 
 def _rank(rank: int, url: str, meeting: str, ready, broken, results) -> None:
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
-    loader = Loader(open_dataset(url), batch_size=2, rank=rank, world_size=2, streams=2, patience=10.0, prefetch=1)
+    loader = Loader(open_dataset(url), batch_size=2, rank=rank, world_size=2, streams=2, timeout=10.0, prefetch=1)
     next(loader.forever())
     ready.wait()
     broken.wait()
@@ -177,7 +177,7 @@ def _rank_with_a_slow_store(rank: int, url: str, meeting: str, results) -> None:
     """Rank 0's store falls silent after the first batch."""
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
     fsspec.register_implementation("faulty", _Store, clobber=True)
-    loader = Loader(open_dataset(url), batch_size=2, rank=rank, world_size=2, streams=2, patience=2.0, prefetch=1)
+    loader = Loader(open_dataset(url), batch_size=2, rank=rank, world_size=2, streams=2, timeout=2.0, prefetch=1)
     next(loader.forever())
     if rank == 0:
         _Store.stalled = threading.Event()
@@ -192,7 +192,7 @@ def _rank_with_a_slow_store(rank: int, url: str, meeting: str, results) -> None:
     dist.destroy_process_group()
 
 
-def test_one_ranks_silent_store_is_every_ranks_error_within_the_patience(
+def test_one_ranks_silent_store_is_every_ranks_error_within_the_timeout(
     numbers: Callable[..., Dataset], tmp_path: Path
 ):
     dataset = numbers(800, 4, 8)

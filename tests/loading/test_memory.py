@@ -21,8 +21,9 @@ from written import write_dataset
 
 from gan_lib.dataset.catalog import Dataset, open_dataset
 from gan_lib.dataset.schema import ArrayField, Schema
-from gan_lib.loading.buffer_pool import MemoryOfBatches
-from gan_lib.loading.cache import DecodedCache, StoredCache
+from gan_lib.loading.caches.decoded import DecodedCache
+from gan_lib.loading.caches.stored import StoredCache
+from gan_lib.loading.decode.buffer_pool import BufferPool
 from gan_lib.loading.loader import Loader
 
 
@@ -70,37 +71,37 @@ def test_the_peak_stays_below_the_stated_bound(tmp_path: Path, numbers: Callable
     assert held > bound / 8, f"{held} of {bound} bytes: nothing was measured"
 
 
-def address(memory: MemoryOfBatches) -> int:
+def address(pool: BufferPool) -> int:
     """Where the next batch's images would lie."""
-    return memory.new(10).values["image"].data_ptr()
+    return pool.new(10).values["image"].data_ptr()
 
 
 def test_memory_is_used_again_only_when_nobody_holds_any_of_it(images: Dataset):
-    memory = MemoryOfBatches(images, pinned=False)
-    first = memory.new(10).values["image"]
-    place, part = first.data_ptr(), first[3].permute(2, 0, 1)
+    pool = BufferPool(images, pinned=False)
+    first = pool.new(10).values["image"]
+    before, part = first.data_ptr(), first[3].permute(2, 0, 1)
     part.fill_(7)
     del first
-    assert address(memory) != place
-    memory.new(10).values["image"].fill_(8)
+    assert address(pool) != before
+    pool.new(10).values["image"].fill_(8)
     assert torch.all(part == 7)
     del part
-    both = [memory.new(10), memory.new(10)]
-    assert place in {batch.values["image"].data_ptr() for batch in both}
+    both = [pool.new(10), pool.new(10)]
+    assert before in {batch.values["image"].data_ptr() for batch in both}
 
 
 def test_no_more_idle_memory_is_kept_than_said(images: Dataset):
-    memory = MemoryOfBatches(images, pinned=False)
-    held = [memory.new(10) for _ in range(9)]
-    lent = [weakref.ref(batch.places["image"].base) for batch in held]
+    pool = BufferPool(images, pinned=False)
+    held = [pool.new(10) for _ in range(9)]
+    lent = [weakref.ref(batch.slots["image"].base) for batch in held]
     del held
     assert all(tensor() is None for tensor in lent)
-    assert [len(blocks) for blocks in memory._idle.values()] == [MemoryOfBatches.MOST_IDLE] * len(memory._idle)
+    assert [len(blocks) for blocks in pool._idle.values()] == [BufferPool.MOST_IDLE] * len(pool._idle)
 
 
 _KEEPS_AND_WAITS = """
 import sys
-from gan_lib.loading.cache import DecodedCache
+from gan_lib.loading.caches.decoded import DecodedCache
 from gan_lib.dataset.catalog import open_dataset
 from gan_lib.loading.loader import Loader
 loader = Loader(open_dataset(sys.argv[1]), batch_size=10, decoded_cache=DecodedCache(sys.argv[2], 1 << 24))

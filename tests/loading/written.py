@@ -33,5 +33,5 @@ def write_dataset(folder: Path, schema: Schema, rows: list[dict[str, Any]], grou
 def crops(count: int, size: int) -> list[np.ndarray]:
     """Different square cuts of a photo, uint8 RGB."""
     photo = skimage.data.astronaut()
-    places = np.random.default_rng(0).integers(0, 512 - size, (count, 2))
-    return [np.ascontiguousarray(photo[y : y + size, x : x + size]) for y, x in places]
+    corners = np.random.default_rng(0).integers(0, 512 - size, (count, 2))
+    return [np.ascontiguousarray(photo[y : y + size, x : x + size]) for y, x in corners]

@@ -32,8 +32,8 @@ _BYTES_OF_A_SMALL_IMAGE = 4096
 class Column(Protocol):
     """One field's values in a row group."""
 
-    def decode(self, rows: np.ndarray, out: Any, places: np.ndarray) -> None:
-        """Put the values of ``rows`` at ``places`` of ``out``, an array (batch, ...) or, for unfixed fields, a list."""
+    def decode(self, rows: np.ndarray, out: Any, slots: np.ndarray) -> None:
+        """Put the values of ``rows`` at ``slots`` of ``out``, an array (batch, ...) or, for unfixed fields, a list."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,14 @@ class BinaryColumn:
             return None
         return self.data[self.offsets[row] : self.offsets[row + 1]]
 
-    def decode(self, rows: np.ndarray, out: Any, places: np.ndarray) -> None:
+    def decode(self, rows: np.ndarray, out: Any, slots: np.ndarray) -> None:
         fixed = self.field.fixed
-        for row, place in zip(rows.tolist(), places.tolist(), strict=True):
+        for row, slot in zip(rows.tolist(), slots.tolist(), strict=True):
             try:
                 if fixed:
-                    self.field.decode_into(self.stored(row), out[place])
+                    self.field.decode_into(self.stored(row), out[slot])
                 else:
-                    out[place] = self.field.decode(self.stored(row))
+                    out[slot] = self.field.decode(self.stored(row))
             except DecodeError as error:
                 raise DecodeError(f"row {row}: {error}") from None
 
@@ -69,20 +69,33 @@ class PlainColumn:
 
     values: np.ndarray
 
-    def decode(self, rows: np.ndarray, out: Any, places: np.ndarray) -> None:
-        copy_rows(self.values, rows, out, places)
+    def decode(self, rows: np.ndarray, out: Any, slots: np.ndarray) -> None:
+        copy_rows(self.values, rows, out, slots)
+
+
+@dataclass(frozen=True)
+class ListColumn:
+    """Lists of numbers, one after the other in ``data``: value i between ``offsets[i]`` and ``offsets[i + 1]``."""
+
+    field: ListField
+    data: np.ndarray
+    offsets: np.ndarray
+
+    def decode(self, rows: np.ndarray, out: Any, slots: np.ndarray) -> None:
+        for row, slot in zip(rows.tolist(), slots.tolist(), strict=True):
+            out[slot] = self.data[self.offsets[row] : self.offsets[row + 1]].astype(self.field.numpy_dtype)
 
 
 @dataclass(frozen=True)
 class ValueColumn:
-    """Lists of numbers, and values that no array holds: texts, times, decimals."""
+    """What no array holds: texts, times, decimals, and lists some of which are missing."""
 
     field: Field
     values: pa.Array
 
-    def decode(self, rows: np.ndarray, out: Any, places: np.ndarray) -> None:
-        for row, place in zip(rows.tolist(), places.tolist(), strict=True):
-            out[place] = self.field.decode(self.values[row].as_py())
+    def decode(self, rows: np.ndarray, out: Any, slots: np.ndarray) -> None:
+        for row, slot in zip(rows.tolist(), slots.tolist(), strict=True):
+            out[slot] = self.field.decode(self.values[row].as_py())
 
 
 @dataclass(frozen=True)
@@ -112,9 +125,15 @@ def _column(field: Field, chunks: pa.ChunkedArray) -> Column:
         return _binary_column(field, array)
     if isinstance(field, ScalarField) and field.numpy_dtype is not None:
         return _number_column(field, array)
-    if isinstance(field, ListField) and not pa.types.is_list(array.type):
+    return _list_column(field, array) if isinstance(field, ListField) else ValueColumn(field, array)
+
+
+def _list_column(field: ListField, array: pa.Array) -> ListColumn | ValueColumn:
+    if not pa.types.is_list(array.type):
         raise DatasetError(f"the column {field.name} holds {array.type} where lists of numbers should be")
-    return ValueColumn(field, array)
+    if array.null_count or array.values.null_count:
+        return ValueColumn(field, array)
+    return ListColumn(field, array.values.to_numpy(zero_copy_only=False), array.offsets.to_numpy())
 
 
 def _binary_column(field: BinaryField, array: pa.Array) -> Column:
@@ -122,14 +141,14 @@ def _binary_column(field: BinaryField, array: pa.Array) -> Column:
         raise DatasetError(f"the column {field.name} holds {array.type} where binary values should be")
     _, offsets, data = array.buffers()
     offset_type = np.int64 if pa.types.is_large_binary(array.type) else np.int32
-    window = np.frombuffer(offsets, offset_type)[array.offset : array.offset + len(array) + 1]
+    bounds = np.frombuffer(offsets, offset_type)[array.offset : array.offset + len(array) + 1]
     content = np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)
     valid = None if array.null_count == 0 else array.is_valid().to_numpy(zero_copy_only=False)
-    column = BinaryColumn(field, content, window, valid)
+    column = BinaryColumn(field, content, bounds, valid)
     if isinstance(field, ArrayField) and (header := field.header()) is not None:
         return _plain_column(column, header) or column
     if decoded_at_once(field) and valid is None:
-        images = small_png.decode_all(content, window, field.row_dtype.shape)
+        images = small_png.decode_all(content, bounds, field.row_dtype.shape)
         return column if images is None else PlainColumn(images)
     return column
 
@@ -141,7 +160,7 @@ def decoded_at_once(field: Field) -> bool:
 
 
 def _plain_column(column: BinaryColumn, header: bytes) -> PlainColumn | None:
-    """The column's arrays in place, if each is ``header`` and then its elements, as numpy writes them; None if not."""
+    """The column's arrays, not copied, if each is ``header`` and then its elements, as numpy writes them; else None."""
     kind = column.field.row_dtype
     size = len(header) + kind.itemsize
     begin, rows = int(column.offsets[0]), len(column.offsets) - 1

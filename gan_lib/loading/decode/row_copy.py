@@ -1,22 +1,22 @@
-"""Rows from one array to places of another, as fast as memory allows whatever a row's size. Nothing else."""
+"""Rows from one array to slots of another, as fast as memory allows whatever a row's size. Nothing else."""
 
 from __future__ import annotations
 
 import numpy as np
 
-# From here on, copying a row twice costs more than one more turn of a Python loop (measured: 12 kB are alike).
+# From here on, copying a row twice costs more than one more round of a Python loop (measured: 12 kB are alike).
 _BYTES_WORTH_A_LOOP = 16384
 
 
-def copy_rows(source: np.ndarray, rows: np.ndarray, target: np.ndarray, places: np.ndarray) -> None:
-    """``target[places] = source[rows]`` for arrays (rows, ...) of one shape of row."""
+def copy_rows(source: np.ndarray, rows: np.ndarray, target: np.ndarray, slots: np.ndarray) -> None:
+    """``target[slots] = source[rows]`` for arrays (rows, ...) of one shape of row."""
     if source[:1].nbytes >= _BYTES_WORTH_A_LOOP:  # without the second copy that an index array costs
-        for row, place in zip(rows.tolist(), places.tolist(), strict=True):
-            target[place] = source[row]
+        for row, slot in zip(rows.tolist(), slots.tolist(), strict=True):
+            target[slot] = source[row]
     elif source.dtype == target.dtype and target.flags.c_contiguous:
-        _whole_rows(target)[places] = _whole_rows(source)[rows]
+        _whole_rows(target)[slots] = _whole_rows(source)[rows]
     else:
-        target[places] = source[rows]
+        target[slots] = source[rows]
 
 
 def _whole_rows(array: np.ndarray) -> np.ndarray:

@@ -12,20 +12,24 @@ from torch import Tensor
 from gan_lib.dataset.catalog import Dataset
 from gan_lib.dataset.schema import Field
 
-# torch has hardly an operation on these, so they are widened, as Petastorm's DataLoader does.
 _WIDENED = {"uint16": "int32", "uint32": "int64"}
 
 
-class BatchMemory:
-    """Where the values of a batch go: a tensor (rows, ...) for each fixed field, else a list of ``rows`` places."""
+def widened(dtype: np.dtype) -> np.dtype:
+    """``dtype``, or the next wider one where torch has hardly an operation on it (as Petastorm's DataLoader does)."""
+    return np.dtype(_WIDENED.get(dtype.name, dtype))
+
+
+class BatchBuffers:
+    """Where the values of a batch go: a tensor (rows, ...) for each fixed field, else a list of ``rows`` slots."""
 
     def __init__(self, values: dict[str, Any]) -> None:
         self.values = values
-        self.places = {name: v.numpy() if isinstance(v, Tensor) else v for name, v in values.items()}
+        self.slots = {name: v.numpy() if isinstance(v, Tensor) else v for name, v in values.items()}
         """the same memory as numpy sees it"""
 
 
-class MemoryOfBatches:
+class BufferPool:
     """Gives out memory for batches of ``dataset``, pinned or not; what is no longer held is given out again."""
 
     MOST_IDLE = 2
@@ -36,15 +40,15 @@ class MemoryOfBatches:
         self._pinned = pinned
         self._idle: dict[tuple[str, int], list[np.ndarray]] = {}
 
-    def new(self, rows: int) -> BatchMemory:
+    def new(self, rows: int) -> BatchBuffers:
         """Memory for ``rows`` rows, of undefined content."""
-        return BatchMemory({field.name: self._values(field, rows) for field in self._fields})
+        return BatchBuffers({field.name: self._values(field, rows) for field in self._fields})
 
     def _values(self, field: Field, rows: int) -> Tensor | list[Any]:
         if not field.fixed:
             return [None] * rows
         kind = field.row_dtype
-        dtype = np.dtype(_WIDENED.get(kind.base.name, kind.base))
+        dtype = widened(kind.base)
         shape = (rows, *kind.shape)
         if self._pinned:  # torch keeps pinned memory for its next use by itself
             return torch.empty(shape, dtype=torch.from_numpy(np.empty(0, dtype)).dtype, pin_memory=True)
@@ -60,5 +64,5 @@ class MemoryOfBatches:
 
 
 def _take_back(idle: list[np.ndarray], block: np.ndarray) -> None:
-    if len(idle) < MemoryOfBatches.MOST_IDLE:
+    if len(idle) < BufferPool.MOST_IDLE:
         idle.append(block)

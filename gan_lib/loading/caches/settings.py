@@ -1,0 +1,22 @@
+"""What a user may say about caches on the machines that train."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from gan_lib.core.config import Settings
+
+
+class CacheSettings(Settings):
+    """What each machine keeps of the dataset for later epochs. No cache changes a batch."""
+
+    kind: Literal["auto", "decoded", "stored", "none"] = "none"
+    """decoded: rows as the training takes them, which spares the decoder. stored: row groups as they were read, which
+    spares a remote store. auto: decoded where all of it fits, else stored for a remote store where that fits, else
+    none."""
+    folder: str | None = None
+    """On a disk of the machine; None: below its folder for temporary files."""
+    max_bytes: int | None = Field(None, gt=0)
+    """Of disk, for all that is cached in the folder; None: four fifths of what is free."""
