@@ -19,9 +19,9 @@ setup-modern:
 setup-benchmarks:
 	@requirements/install.sh $(BENCH) requirements/lock.txt requirements/benchmarks.txt
 
-## The main job: photos -> dataset -> training -> registry -> enlarged photos. IMAGES=dir JUDGE=dir take your own.
+## The main job: photos -> dataset -> training -> registry -> enlarged photos. IMAGES=dir HELD_OUT=dir take your own.
 demo: setup
-	@$(call in_venv,$(VENV)) python jobs/demo.py $(if $(IMAGES),--images "$(IMAGES)") $(if $(JUDGE),--judge "$(JUDGE)")
+	@$(call in_venv,$(VENV)) python jobs/demo.py $(if $(IMAGES),--images "$(IMAGES)") $(if $(HELD_OUT),--held-out "$(HELD_OUT)")
 
 ## Everything but the slow tests, the fastest first.
 test: setup

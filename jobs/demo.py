@@ -26,7 +26,7 @@ SCALE = 4
 LEAST_GAIN_DB = 0.5
 NOT_BETTER = 5  # exit code
 
-# What scikit-image and scikit-learn bring in their wheels. motorcycle_right is left out: a twin of motorcycle_left.
+# What scikit-image and scikit-learn bring in their wheels. motorcycle_right is missing: it duplicates motorcycle_left.
 TRAINING_PHOTOS = (
     "skimage/astronaut.png",
     "skimage/brick.png",
@@ -40,7 +40,7 @@ TRAINING_PHOTOS = (
     "skimage/retina.jpg",
     "skimage/rocket.jpg",
 )
-JUDGE_PHOTOS = ("skimage/chelsea.png", "skimage/coffee.png", "sklearn/china.jpg", "sklearn/flower.jpg")
+HELD_OUT_PHOTOS = ("skimage/chelsea.png", "skimage/coffee.png", "sklearn/china.jpg", "sklearn/flower.jpg")
 
 
 def main() -> None:
@@ -48,7 +48,7 @@ def main() -> None:
     options = parse_arguments()
     started = time.monotonic()
     shutil.rmtree(OUTPUT, ignore_errors=True)
-    gather_images(options.images, options.judge)
+    gather_images(options.images, options.held_out)
     pipeline = f"--set tracking.pipeline=demo-{time.strftime('%Y%m%d-%H%M%S')}"
     step("preprocess", "conf/preprocess/demo.yaml", pipeline)
     step("train", "conf/train/srresnet.yaml", pipeline)
@@ -63,30 +63,30 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--images", type=Path, metavar="DIR", help="train on these instead of the bundled photos")
     parser.add_argument(
-        "--judge",
+        "--held-out",
         type=Path,
         metavar="DIR",
-        help="photos to judge by; without it every fifth of --images is kept back",
+        help="photos to measure on; without it every fifth of --images is held out",
     )
     options = parser.parse_args()
-    for folder in filter(None, (options.images, options.judge)):
+    for folder in filter(None, (options.images, options.held_out)):
         if not folder.is_dir():
             parser.error(f"there is no folder {folder}")
     return options
 
 
-def gather_images(images: Path | None, judge: Path | None) -> None:
-    """Fill demo-output/{train,judge,small}: small holds the judge's photos at a quarter of their size."""
+def gather_images(images: Path | None, held_out: Path | None) -> None:
+    """Fill demo-output/{train,held-out,small}: small has the photos that are held out, at a quarter of their size."""
     if images is None:
-        train, kept_back = bundled_photos(TRAINING_PHOTOS), bundled_photos(JUDGE_PHOTOS)
+        train, kept_back = bundled_photos(TRAINING_PHOTOS), bundled_photos(HELD_OUT_PHOTOS)
     else:
         found = images_below(images)
-        kept_back = [] if judge else found[::5]
+        kept_back = [] if held_out else found[::5]
         train = [path for path in found if path not in set(kept_back)]
-    if judge:
-        kept_back = images_below(judge)
+    if held_out:
+        kept_back = images_below(held_out)
     link_all(train, OUTPUT / "train")
-    link_all(kept_back, OUTPUT / "judge")
+    link_all(kept_back, OUTPUT / "held-out")
     (OUTPUT / "small").mkdir()
     for path in kept_back:
         photo = Image.open(path).convert("RGB")
@@ -110,12 +110,12 @@ def images_below(folder: Path) -> list[Path]:
     """Every image file below ``folder``, in order of its path; stops the demo when there are too few."""
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
     if len(found) < 2:
-        sys.exit(f"error: {folder} holds {len(found)} images; the demo needs some to train on and some to judge by.")
+        sys.exit(f"error: {folder} holds {len(found)} images; the demo needs some to train on and some to measure on.")
     return found
 
 
 def link_all(paths: Sequence[Path], folder: Path) -> None:
-    """Put a link to each of ``paths`` into ``folder``; twins in name get a number."""
+    """Put a link to each of ``paths`` into ``folder``; of equal names the later get a number."""
     folder.mkdir(parents=True)
     for number, path in enumerate(paths):
         link = folder / path.name
@@ -141,13 +141,13 @@ def report(seconds: float) -> int:
     """Print the figures and what to look at next; return the exit code."""
     summary = json.loads((OUTPUT / "evaluation" / "summary.json").read_text())
     means = summary["means"]
-    print(f"\nOn {summary['images']} photos that training never saw (Y channel, 4 pixels cropped):\n")
+    print(f"\nOn {summary['samples']} photos that training never saw (Y channel, 4 pixels cropped):\n")
     print(f"{'':12}{'PSNR dB':>10}{'SSIM':>10}")
     for name, mean in means.items():
         print(f"{name:12}{mean['psnr']:>10.2f}{mean['ssim']:>10.4f}")
     gain = means["srresnet"]["psnr"] - means["bicubic"]["psnr"]
     print(f"\nThe pixel-trained net is {gain:+.2f} dB against bicubic. All steps took {seconds:.0f} s.")
-    print(f"Look at:        {OUTPUT / 'evaluation' / 'sheet.png'}")
+    print(f"Look at:        {OUTPUT / 'evaluation' / 'comparison_grid.png'}")
     print(f"Enlarged files: {OUTPUT / 'enlarged'}")
     print("Every run:      make mlflow   (then open http://127.0.0.1:5000)")
     if gain < LEAST_GAIN_DB:

@@ -19,7 +19,7 @@ from gan_lib.export.artifact import Artifact
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 PHOTOS = ("astronaut.png", "coffee.png", "chelsea.png", "rocket.jpg", "motorcycle_left.png", "camera.png")
-JUDGES = ("hubble_deep_field.jpg", "ihc.png")
+HELD_OUT = ("hubble_deep_field.jpg", "ihc.png")
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ def main_job(standalone_cluster, photos: Path, repository: Path, tmp_path_factor
     folder = tmp_path_factory.mktemp("main_job")
     for name in PHOTOS:
         crop_of(photos / name, folder / "train" / name, 224)
-    for name in JUDGES:
-        crop_of(photos / name, folder / "judge" / name, 96)
+    for name in HELD_OUT:
+        crop_of(photos / name, folder / "held-out" / name, 96)
     (folder / "train" / "broken.jpg").write_bytes((photos / "rocket.jpg").read_bytes()[:2000])
     settings = {
         "preprocess": [f"source.path={folder}/train", f"output={folder}/dataset", "patches.count=8", "split.salt=x"],
@@ -55,13 +55,13 @@ def main_job(standalone_cluster, photos: Path, repository: Path, tmp_path_factor
             "model.name=cluster_test",
         ],
         "evaluate": [
-            f"images={folder}/judge",
+            f"images={folder}/held-out",
             "models={net: models:/cluster_test@champion}",
             f"output={folder}/evaluation",
         ],
         "score": [
             "model=models:/cluster_test@champion",
-            f"input.folder={folder}/judge",
+            f"input.folder={folder}/held-out",
             f"output.url={folder}/enlarged",
         ],
     }
@@ -108,18 +108,18 @@ def test_two_ranks_on_two_executors_made_one_generator(main_job: MainJob):
     assert artifact.scale == 4
 
 
-def test_the_evaluation_has_figures_for_every_method_and_a_sheet(main_job: MainJob):
+def test_the_evaluation_has_figures_for_every_method_and_a_comparison_grid(main_job: MainJob):
     summary = json.loads((main_job.folder / "evaluation" / "summary.json").read_text())
-    assert summary["images"] == len(JUDGES)
+    assert summary["samples"] == len(HELD_OUT)
     assert set(summary["means"]) == {"bicubic", "net"}
     assert all(10 < mean["psnr"] < 60 and 0 < mean["ssim"] <= 1 for mean in summary["means"].values())
-    sheet = np.asarray(Image.open(main_job.folder / "evaluation" / "sheet.png"))
-    assert sheet.shape[1] > 3 * 96 and sheet.std() > 10
+    grid = np.asarray(Image.open(main_job.folder / "evaluation" / "comparison_grid.png"))
+    assert grid.shape[1] > 3 * 96 and grid.std() > 10
 
 
 def test_every_image_is_enlarged_under_its_own_name(main_job: MainJob):
     artifact = Artifact.load(main_job.folder / "training" / "export")
-    for path in (main_job.folder / "judge").iterdir():
+    for path in (main_job.folder / "held-out").iterdir():
         enlarged = np.asarray(Image.open(main_job.folder / "enlarged" / path.name))
         assert enlarged.shape == (384, 384, 3)
         low = np.asarray(Image.open(path))
@@ -131,7 +131,7 @@ def test_every_image_is_enlarged_under_its_own_name(main_job: MainJob):
 
 def test_the_registered_model_enlarges_in_a_process_without_our_package(main_job: MainJob, tmp_path: Path):
     """The stranger has the packages that the model asks for, but not gan_lib: the model brings what it needs."""
-    image = next((main_job.folder / "judge").iterdir())
+    image = next((main_job.folder / "held-out").iterdir())
     program = f"""
 import sys
 sys.path[:] = [p for p in sys.path if p and p != {str(Path(__file__).parents[2])!r}]

@@ -1,0 +1,84 @@
+"""Models at work on one held-out sample after the other, by the pipeline that scores a corpus; and on many workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from gan_lib.cluster.parallelize import parallelize
+from gan_lib.core.images import ImageRejected, Limits, Pixels
+from gan_lib.evaluation.measured import COLUMNS, Measured, to_batch
+from gan_lib.scoring.batch import counted
+from gan_lib.scoring.model import Model, predictor_in_worker
+from gan_lib.scoring.pipeline import Pipeline, Request
+from gan_lib.scoring.predictor import TilePredictor
+from gan_lib.scoring.settings import TilingSettings
+from gan_lib.scoring.tiling.canvas import BlendingCanvas, MemoryCanvas
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+Piece = TypeVar("Piece")
+
+TASKS = 256
+"""Most tasks that an evaluation is cut into."""
+_IN_MEMORY = TilingSettings(canvas_megabytes=1024)  # above any image that the limits let through
+
+
+def load_predictors(models: Mapping[str, Model]) -> dict[str, TilePredictor]:
+    """The models by name, on the device of this worker's task."""
+    return {name: predictor_in_worker(model, _IN_MEMORY) for name, model in models.items()}
+
+
+def predict(
+    predictor: TilePredictor, content: bytes, limits: Limits, beside: Mapping[str, Any] | None = None
+) -> Pixels:
+    """What a model makes of an image file, (H, W, 3); ``beside`` holds its further inputs.
+
+    Raises:
+        ImageRejected: it makes nothing of it.
+    """
+    pipeline = Pipeline(predictor, limits, _keep_pixels, threads=1)
+    request = next(pipeline.run([Request(key="", read=lambda: content, read_beside=lambda: beside or {})]))
+    if request.reason is not None:
+        raise ImageRejected(request.reason, request.message or "")
+    return as_rgb(request.result)
+
+
+def as_rgb(pixels: Pixels) -> Pixels:
+    """(H, W), (H, W, 1) or (H, W, 3) as (H, W, 3)."""
+    grey = pixels.reshape(*pixels.shape[:2], -1)
+    return np.repeat(grey, 3, axis=2) if grey.shape[2] == 1 else pixels
+
+
+def measure_on_cluster(
+    spark: SparkSession, pieces: Sequence[Piece], measure: Callable[[Piece], Iterable[list[Measured]]], total: int
+) -> list[Measured]:
+    """All rows of ``measure``, which gives a sample's rows at a time; a task for each piece. In order of names."""
+    with counted(spark, total) as count:
+
+        def work(piece: Piece) -> Iterator[pa.RecordBatch]:
+            for rows in measure(piece):
+                count(1)
+                yield to_batch(rows)
+
+        rows = parallelize(spark, pieces, work, COLUMNS).collect()
+    return sorted((Measured(**row.asDict()) for row in rows), key=lambda row: row.name)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an evaluation found out."""
+
+    rows: Sequence[Measured]
+    columns: Sequence[str]
+    """Of the comparison grid: methods, from left to right."""
+
+
+def _keep_pixels(request: Request) -> None:
+    assert isinstance(request.canvas, MemoryCanvas | BlendingCanvas)
+    request.result = np.array(request.canvas.pixels)
