@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from gan_lib.core import storage
 from gan_lib.export.architecture import Architecture
 from gan_lib.export.errors import ArtifactError
 from gan_lib.export.ports import KINDS, Image, LabelMap, Port
@@ -88,12 +89,12 @@ class Description:
 
 
 def read_description(folder: str | Path) -> Description:
-    """Read ``artifact.json`` of the local ``folder``.
+    """Read ``artifact.json`` of ``folder`` (any store).
 
     Raises:
         ArtifactError: it is missing or damaged, or describes no artifact.
     """
-    path = Path(folder) / DESCRIPTION
+    path = storage.join(str(folder), DESCRIPTION)
     content = _read_json(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ArtifactError(f"{path} is not of format {FORMAT}; it was written by another version of gan_lib.")
@@ -110,9 +111,9 @@ def read_description(folder: str | Path) -> Description:
         raise ArtifactError(f"{path} is not an artifact's description: {reason}.") from error
 
 
-def _read_json(path: Path) -> Any:
+def _read_json(path: str) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(storage.read_bytes(path))
     except FileNotFoundError:
         raise ArtifactError(f"There is no {path}: the folder holds no artifact.") from None
     except (OSError, ValueError, RecursionError) as error:

@@ -64,7 +64,7 @@ def column_of(ports: Mapping[str, Port], name: str) -> str:
 def input_columns(artifact: HasPorts) -> list[Column]:
     """The columns that go in: those that every row needs, then the optional ones.
 
-    Where there are latents, ``seed`` chooses those that have no column of their own; without it the row's number does.
+    Where there are latents, ``seed`` chooses those that have no column of their own.
     """
     needed = _columns({name: port for name, port in artifact.inputs.items() if not isinstance(port, Latent)})
     latents = _columns({name: port for name, port in artifact.inputs.items() if isinstance(port, Latent)})

@@ -1,40 +1,18 @@
-"""Trained generators in MLflow's registry: saved as pyfunc without pickle, found by name and alias, brought to disk."""
+"""Artifacts in MLflow's registry: registered, found by name and alias, brought to disk."""
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
-from PIL import Image
 
-import gan_lib
 from gan_lib.tracking.runs import Run
 from gan_lib.tracking.settings import TrackingSettings
 from gan_lib.tracking.store import Store, TrackingError, store_of
-
-_MODEL_FOLDER = "model"
-_LOADED_WITH = (
-    "fsspec",
-    "numpy",
-    "opencv-python-headless",
-    "pandas",
-    "pillow",
-    "pydantic",
-    "pyvips",
-    "pyvips-binary",
-    "pyyaml",
-    "safetensors",
-    "simplejpeg",
-    "torch",
-)
 
 
 class ModelVersion(NamedTuple):
@@ -45,41 +23,27 @@ class ModelVersion(NamedTuple):
     run_id: str | None
 
 
-@dataclass(frozen=True)
-class Serving:
-    """How a saved artifact answers as a pyfunc: who loads it, and which columns go in and come out."""
+def register(run: Run, folder: str, name: str, alias: str | None = None) -> ModelVersion:
+    """Save the artifact in ``folder`` (any store) to ``run`` and make it a new version of the model ``name``.
 
-    loader_module: str
-    """Has ``_load_pyfunc(folder)``."""
-    inputs: Mapping[str, str]
-    """Column -> mlflow type name, such as "binary"."""
-    outputs: Mapping[str, str]
-
-
-IMAGES = Serving(
-    "gan_lib.scoring.pyfunc",
-    inputs={"content": "binary"},
-    outputs={"content": "string", "width": "long", "height": "long", "error": "string"},
-)
-"""An encoded image in; out the translated one, as base64 because pyfunc UDFs cannot return binary, or why not."""
-
-
-def register(run: Run, folder: str, name: str, alias: str | None = None, serving: Serving = IMAGES) -> ModelVersion:
-    """Save the artifact in ``folder`` to ``run`` as a pyfunc and make it a new version of the model ``name``.
-
-    The saved model carries this package's code and pins what it was made with; it holds no pickle.
+    Any artifact will do; its ports say which columns the model takes and gives, see
+    :mod:`gan_lib.tracking.model_files`. A run may register several models.
 
     Raises:
+        ArtifactError: ``folder`` holds no artifact.
         TrackingError: the registry refuses or is away.
     """
+    from gan_lib.tracking.model_files import save_model  # which imports torch
+
     store = run.address.store
     client = store.client()
     with tempfile.TemporaryDirectory() as scratch, store.explained(f"registering {name}"):
-        path = Path(scratch) / _MODEL_FOLDER
-        _save(path, folder, serving)
-        client.log_artifacts(run.id, str(path), _MODEL_FOLDER)
+        digest = save_model(Path(scratch, "model"), folder)
+        # by content: a training that goes on and registers again must not change the version before
+        kept = f"models/{name}/{digest[:12]}"
+        client.log_artifacts(run.id, str(Path(scratch, "model")), kept)
         _ensure_registered(client, name)
-        source = f"{client.get_run(run.id).info.artifact_uri}/{_MODEL_FOLDER}"
+        source = f"{client.get_run(run.id).info.artifact_uri}/{kept}"
         version = str(client.create_model_version(name, source, run.id).version)
         if alias is not None:
             client.set_registered_model_alias(name, alias, version)
@@ -145,46 +109,6 @@ def _location(store: Store, model: ModelVersion) -> str:
     if store.registry_uri.startswith("databricks"):
         return f"models:/{model.name}/{model.version}"
     return str(store.client().get_model_version_download_uri(model.name, model.version))
-
-
-def _save(path: Path, folder: str, serving: Serving) -> None:
-    import mlflow.pyfunc
-    from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, Schema
-
-    signature = ModelSignature(
-        inputs=Schema([ColSpec(kind, column) for column, kind in serving.inputs.items()]),
-        outputs=Schema([ColSpec(kind, column) for column, kind in serving.outputs.items()]),
-    )
-    mlflow.pyfunc.save_model(
-        path=str(path),
-        loader_module=serving.loader_module,
-        data_path=folder,
-        code_paths=[str(Path(gan_lib.__file__).parent)],
-        signature=signature,
-        input_example=_example(serving),
-        pip_requirements=_pins(),
-    )
-
-
-def _example(serving: Serving) -> Any:
-    """One row that fits: a small encoded image in each binary column."""
-    import pandas as pd
-
-    image = io.BytesIO()
-    Image.new("RGB", (16, 16), (200, 120, 40)).save(image, "PNG")
-    return pd.DataFrame({column: [image.getvalue()] for column in serving.inputs})
-
-
-def _pins() -> list[str]:
-    """What the model needs beside this package's own code, at the versions that it was trained with."""
-    pins = []
-    for package in ("mlflow", *_LOADED_WITH):
-        try:
-            pins.append(f"{package}=={metadata.version(package).partition('+')[0]}")
-        except metadata.PackageNotFoundError:
-            continue
-    return pins
 
 
 def _ensure_registered(client: Any, name: str) -> None:

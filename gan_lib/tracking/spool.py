@@ -35,7 +35,7 @@ class Spool:
     """One file of entries and the thread that empties it."""
 
     def __init__(self, file: Path, deliver: Callable[[Sequence[Entry]], None], interval: float = 2.0) -> None:
-        """Go on where the last user of ``file`` stopped. ``deliver`` raises :class:`Refused` for what it never takes."""
+        """Go on where ``file`` was left. ``deliver`` raises :class:`Refused` for what it will not take."""
         file.parent.mkdir(parents=True, exist_ok=True)
         self._path = file
         self._deliver = deliver

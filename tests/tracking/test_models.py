@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import mlflow
+import pandas as pd
 import pytest
+import torch
+from mlflow.types import ColSpec, DataType, Schema
+from mlflow.types.schema import Array
 
 from gan_lib import tracking
 from gan_lib.core.errors import UserError
+from gan_lib.export.architecture import Architecture
+from gan_lib.export.artifact import Artifact, Tiling
+from gan_lib.export.ports import Audio, Image, Label, Latent, Mask, Notes, Port, Tokens, Vector
+from gan_lib.export.receptive_field import receptive_halo
+from gan_lib.nets.dcgan import DCGANGenerator
+from gan_lib.nets.srresnet import SRResNet
+from gan_lib.tracking.model_files import input_example, model_signature
 
 
 @pytest.fixture(scope="module")
@@ -18,12 +30,17 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> tracking.TrackingSetti
 
 @pytest.fixture(scope="module")
 def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as artifacts are saved in. The registry never looks inside."""
+    """A saved artifact from image to image."""
     folder = tmp_path_factory.mktemp("export") / "artifact"
-    folder.mkdir()
-    (folder / "weights.safetensors").write_bytes(bytes(range(256)))
-    (folder / "artifact.json").write_text("{}")
+    saved(folder, seed=0)
     return folder
+
+
+def saved(folder: Path, seed: int) -> None:
+    torch.manual_seed(seed)
+    sizes = {"scale": 2, "base_channels": 4, "blocks": 1}
+    image, net = {"image": Image()}, SRResNet(**sizes)
+    Artifact(net, Architecture.of(SRResNet, **sizes), image, image, Tiling(2, receptive_halo(net))).save(folder)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +68,7 @@ def test_an_alias_can_be_moved(settings: tracking.TrackingSettings, registered: 
     assert tracking.resolve("models:/upscaler@moved", settings) == registered[1]
 
 
-def test_a_downloaded_translator_is_the_registered_one_byte_for_byte(
+def test_a_downloaded_artifact_is_the_registered_one_byte_for_byte(
     settings: tracking.TrackingSettings,
     registered: list[tracking.ModelVersion],
     artifact: Path,
@@ -71,7 +88,7 @@ def test_a_registered_model_holds_no_pickle_and_pins_what_it_needs(
     pins = (root / "requirements.txt").read_text().splitlines()
     assert any(pin.startswith("torch==") for pin in pins)
     assert all("==" in pin and "+" not in pin for pin in pins)
-    assert (root / "code" / "gan_lib" / "artifact.py").exists()
+    assert (root / "code" / "gan_lib" / "export" / "artifact.py").exists()
 
 
 @pytest.mark.parametrize(
@@ -98,3 +115,85 @@ def test_a_foreign_model_is_refused(settings: tracking.TrackingSettings, tmp_pat
     client.create_model_version("foreign", str(tmp_path))
     with pytest.raises(UserError, match="was not registered by gan_lib"):
         tracking.download_model("models:/foreign/1", settings)
+
+
+def test_a_version_keeps_its_files_when_the_run_registers_again(
+    settings: tracking.TrackingSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with tracking.run(settings, "train", {}) as run:
+        for seed in (1, 2):
+            saved(tmp_path / str(seed), seed)
+            tracking.register(run, str(tmp_path / str(seed)), "retrained")
+    for seed in (1, 2):
+        folder = tracking.download_model(f"models:/retrained/{seed}", settings, str(tmp_path / f"back{seed}"))
+        weights = (tmp_path / str(seed) / "weights.safetensors").read_bytes()
+        assert (Path(folder) / "weights.safetensors").read_bytes() == weights
+
+
+def test_a_folder_without_an_artifact_is_named(settings: tracking.TrackingSettings, tmp_path: Path) -> None:
+    with tracking.run(settings, "train", {}) as run, pytest.raises(UserError, match=f"{tmp_path}.*holds no artifact"):
+        tracking.register(run, str(tmp_path), "nothing")
+
+
+def test_an_image_model_is_served_by_its_signature(
+    settings: tracking.TrackingSettings, registered: list[tracking.ModelVersion], tmp_path: Path
+) -> None:
+    root = Path(tracking.download_model("models:/upscaler@champion", settings, str(tmp_path))).parent.parent
+    model = mlflow.pyfunc.load_model(str(root))
+    assert model.metadata.signature.inputs == Schema([ColSpec(DataType.binary, "content")])
+    result = model.predict(model.input_example)
+    assert list(result.columns) == model.metadata.signature.outputs.input_names()
+    assert result[["width", "height", "error"]].values.tolist() == [[32, 32, ""]]
+
+
+def test_a_generator_from_noise_is_registered_and_served(
+    settings: tracking.TrackingSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sizes = {"latent": 4, "size": 16, "base_channels": 4}
+    net = DCGANGenerator(**sizes).eval()
+    ports: tuple[dict[str, Port], dict[str, Port]] = {"latent": Latent((4,))}, {"image": Image(3, height=16, width=16)}
+    Artifact(net, Architecture.of(DCGANGenerator, **sizes), *ports).save("export")
+    with tracking.run(settings, "train", {}) as run:
+        version = tracking.register(run, "export", "faces", "champion")
+    root = Path(
+        tracking.download_model(f"models:/faces/{version.version}", settings, str(tmp_path / "b"))
+    ).parent.parent
+    model = mlflow.pyfunc.load_model(str(root))
+    result = model.predict(pd.DataFrame({"seed": [1, 2, 1]}))
+    assert list(result.columns) == model.metadata.signature.outputs.input_names()
+    assert result["error"].tolist() == ["", "", ""]
+    assert result["content"][0] == result["content"][2] != result["content"][1]
+
+
+def test_every_kind_of_input_has_a_column_in_the_signature_and_a_value_in_the_example() -> None:
+    inputs: dict[str, Port] = {
+        "photo": Image(size_divisor=32),
+        "hole": Mask(),
+        "label": Label(3),
+        "style": Vector(2),
+        "words": Tokens(("a", "b"), 3),
+        "sound": Audio(8_000, 100),
+        "melody": Notes(12, 8),
+        "noise": Latent((4,)),
+    }
+    architecture = Architecture("torch.nn", "Identity")
+    described = Artifact(torch.nn.Identity(), architecture, inputs, {"image": Image()}, Tiling(1, None)).description
+    signature = model_signature(described)
+    assert signature.inputs == Schema(
+        [
+            ColSpec(DataType.binary, "content"),
+            ColSpec(DataType.binary, "hole"),
+            ColSpec(DataType.long, "label"),
+            ColSpec(Array(DataType.double), "style"),
+            ColSpec(DataType.string, "words"),
+            ColSpec(DataType.binary, "sound"),
+            ColSpec(DataType.binary, "melody"),
+            ColSpec(DataType.long, "seed", required=False),
+            ColSpec(Array(DataType.double), "noise", required=False),
+        ]
+    )
+    example = input_example(described)
+    assert set(example) == {column.name for column in signature.inputs if column.required} | {"seed"}
+    assert mlflow.models.infer_signature(example).inputs.input_types() == signature.inputs.input_types()[:-1]
