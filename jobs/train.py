@@ -12,41 +12,37 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import model_validator
-
-from gan_lib import tracking
+from gan_lib import recipes, tracking
 from gan_lib.cluster.session import spark_session
 from gan_lib.core import config, storage
+from gan_lib.core.config import ChosenByName
 from gan_lib.core.errors import run_job
 from gan_lib.tracking import ModelSettings, TrackingSettings
 from gan_lib.training.data_source import Datasets
 from gan_lib.training.exports import exported
 from gan_lib.training.launch import launch
-from gan_lib.training.settings import ChosenRecipe, DataSettings, TrainSettings
+from gan_lib.training.settings import ChosenRecipe, DataSettings, TrainSettings, settings_of
 
 
 class TrainJob(TrainSettings):
     """A training, and where it is written down."""
 
+    recipe: Annotated[ChosenRecipe, ChosenByName(recipes.names, settings_of)]
+    """``name`` and the settings of that recipe (see ``gan_lib.recipes``)."""
+    data: DataSettings
     tracking: TrackingSettings = TrackingSettings()
     model: ModelSettings | None = None
     """None: what the recipe exports stays in the checkpoint folder, and in the run, but is not registered."""
-
-    @model_validator(mode="after")
-    def _check_complete(self) -> TrainJob:
-        for key in ("recipe", "data"):
-            if getattr(self, key) is None:
-                raise config.ConfigError(f"the key {key} is missing; set it in the file or by --set {key}.KEY=...")
-        return self
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Train, and register what came out."""
     job = config.from_command_line(TrainJob, "Train a recipe on any number of processes.", argv)
     settings = config.with_absolute_urls(job)
-    recipe, datasets = what_and_on_what(settings)
-    spark = spark_session(f"train {recipe.name}")
+    datasets = Datasets.open(settings.data, settings.data.split)  # before Spark: a slip costs a second and no cluster
+    spark = spark_session(f"train {settings.recipe.name}")
     folder = settings.checkpoint.folder
     with tracking.run(job.tracking, "train", settings.model_dump(), settings.model_dump(), keep_in=folder) as run:
         for dataset in datasets.all():
@@ -64,14 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         run.log_metrics({f"start/{stage}_seconds": seconds for stage, seconds in done.start.items()})
         publish(run, storage.join(folder, "export"), job.model)
     print(f"seconds of the start: {json.dumps(done.start)}")
-    print(f"trained {recipe.name}: {json.dumps(done.results[0])}")
-
-
-def what_and_on_what(job: TrainJob) -> tuple[ChosenRecipe, Datasets]:
-    """The recipe and the datasets, opened here so that a slip costs a second and no cluster."""
-    recipe, data = job.recipe, job.data
-    assert isinstance(recipe, ChosenRecipe) and isinstance(data, DataSettings)
-    return recipe, Datasets.open(data, data.split)
+    print(f"trained {settings.recipe.name}: {json.dumps(done.results[0])}")
 
 
 def without_tracking(job: TrainJob) -> TrainSettings:
@@ -113,7 +102,7 @@ def on_this_machine(url: str) -> Iterator[str]:
     fs, path = storage.open_store(url)
     with tempfile.TemporaryDirectory() as folder:
         for file in fs.find(path):
-            name = storage.relative(path, str(file))
+            name = storage.relative(url, str(file))
             target = Path(folder) / name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(storage.read_bytes(storage.join(url, name)))

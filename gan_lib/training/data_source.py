@@ -14,6 +14,7 @@ from torch import Tensor
 from gan_lib.core.random import derive_seed
 from gan_lib.dataset.catalog import Dataset, open_dataset
 from gan_lib.dataset.info import DatasetInfo, FieldInfo
+from gan_lib.loading.caches.choice import open_caches
 from gan_lib.loading.loader import Loader
 from gan_lib.recipes.protocol import Batch, Recipe
 from gan_lib.training.distributed.group import Group
@@ -113,7 +114,7 @@ class LoadedDataSource:
     def __init__(self, loader: Loader) -> None:
         self._loader = loader
         self.forever = loader.forever
-        self.set_batch_size = getattr(loader, "set_batch_size", None)  # type: ignore[assignment]
+        self.set_batch_size = loader.set_batch_size
         self.state_dict = loader.state_dict
         self.load_state_dict = loader.load_state_dict
         self.close = loader.close
@@ -225,6 +226,7 @@ def open_data_source(
     def open_loader(
         dataset: Dataset, seed: int, collate: Callable[[Batch], Batch] | None, device: torch.device
     ) -> DataSource:
+        cache = open_caches(dataset, data.cache)
         loader = Loader(
             dataset,
             batch_size=training.batch_size // group.size,
@@ -233,9 +235,11 @@ def open_data_source(
             world_size=group.size,
             device=device,
             threads=data.threads,
+            stored_cache=cache.stored,
+            decoded_cache=cache.decoded,
+            collate=collate,
         )
-        loaded = LoadedDataSource(loader)
-        return loaded if collate is None else CollatedDataSource(loaded, collate, device)
+        return LoadedDataSource(loader)
 
     collate = recipe.collate if type(recipe).collate is not Recipe.collate else None
     if datasets.domain_b is None:

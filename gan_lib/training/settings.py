@@ -11,6 +11,7 @@ from gan_lib import recipes
 from gan_lib.core import config
 from gan_lib.core.config import ChosenByName, Settings, Url
 from gan_lib.dataset.info import DatasetInfo
+from gan_lib.loading.caches.settings import CacheSettings
 from gan_lib.recipes.protocol import Recipe
 from gan_lib.training.launch.settings import LaunchSettings
 from gan_lib.training.optimization.schedules import Constant, Schedule
@@ -32,7 +33,9 @@ class DataSettings(Settings):
     validation_images: int = Field(256, gt=0)
     """At most so many rows of it, the first ones."""
     threads: int | None = Field(None, gt=0)
-    """Decoding threads of each rank; None: its share of the machine's cores."""
+    """Decoding threads of each rank; None: its part of the machine's cores."""
+    cache: CacheSettings = CacheSettings()
+    """What each machine keeps of the rows to learn from for later epochs."""
 
 
 class TrainingSettings(Settings):

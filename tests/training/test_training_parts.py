@@ -17,13 +17,13 @@ from gan_lib.training.checkpoint import Checkpoints, averaged_weights, read
 from gan_lib.training.data_source import PairedDataSource, TensorDataSource
 from gan_lib.training.distributed.group import Group
 from gan_lib.training.early_stopping import EarlyStopping
+from gan_lib.training.meter import Meter, TrainingDiverged
 from gan_lib.training.optimization.ema import Averages
 from gan_lib.training.optimization.gradients import FlatGradient, clip_and_check
-from gan_lib.training.meter import Meter, TrainingDiverged
 from gan_lib.training.optimization.schedules import Constant, Cosine, Halving, Linear
+from gan_lib.training.samples import image_grid
 from gan_lib.training.settings import CheckpointSettings
 from gan_lib.training.time_budget import TimeBudget
-from gan_lib.training.samples import image_grid
 
 
 def one_weight(value: float) -> nn.ModuleDict:

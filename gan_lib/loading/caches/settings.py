@@ -18,5 +18,5 @@ class CacheSettings(Settings):
     none."""
     folder: str | None = None
     """On a disk of the machine; None: below its folder for temporary files."""
-    max_bytes: int | None = Field(None, gt=0)
+    max_bytes: int | None = Field(default=None, gt=0)
     """Of disk, for all that is cached in the folder; None: four fifths of what is free."""

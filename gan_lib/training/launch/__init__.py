@@ -1,6 +1,7 @@
 """Runs a function on N ranks by TorchDistributor, and tells the truth about how it went.
 
-``launch`` belongs to the driver, ``rank_context.join_ranks`` to the ranks. Light to import: Spark and torch come when needed.
+``launch`` belongs to the driver, ``rank_context.join_ranks`` to the ranks. Light to import: Spark and torch come when
+needed.
 """
 
 from gan_lib.training.launch.launcher import Launched, RanksFailed, launch
