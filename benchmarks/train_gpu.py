@@ -81,7 +81,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def measure(case: Case, device: torch.device, quick: bool, rounds: int, seconds: float) -> dict[str, float]:
-    """Images a second and TFLOP/s of both sides, in turns."""
+    """Images a second and TFLOP/s of both sides, measured alternately."""
     batch_size = 4 if quick else case.batch_size
     rows = random_rows(batch_size, case.quick_side if quick else case.side, device)
     plain, ours = plain_step(case, device, quick), our_step(case, device, quick, batch_size)
@@ -128,7 +128,7 @@ def our_step(case: Case, device: torch.device, quick: bool, batch_size: int) -> 
 
 
 def random_rows(count: int, side: int, device: torch.device) -> dict[str, Tensor]:
-    """A batch as the loader hands it out."""
+    """A batch as the loader yields it."""
     generator = torch.Generator().manual_seed(0)
 
     def images() -> Tensor:

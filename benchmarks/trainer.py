@@ -136,7 +136,7 @@ def step_seconds(sides: Sequence[Step], rows: dict[str, Tensor], seconds: float)
 
 
 def random_rows(count: int, side: int = SIDE) -> dict[str, Tensor]:
-    """A batch as the loader hands it out."""
+    """A batch as the loader yields it."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (count, 3, side, side), dtype=torch.uint8, generator=generator)
     return {"image": images.to(memory_format=torch.channels_last), "position": torch.arange(count)}

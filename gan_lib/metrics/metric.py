@@ -21,7 +21,7 @@ class Metric(Protocol):
         ...
 
     def merge(self, states: Sequence[Mapping[str, Tensor]]) -> None:
-        """Take the place of all that the accumulators with these states have seen, this one's own state among them."""
+        """Replace what this one has seen by what all accumulators with these states have; its own may be among them."""
         ...
 
     def compute(self) -> float:

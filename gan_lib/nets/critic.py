@@ -6,6 +6,8 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from gan_lib.nets.dcgan import widths_down_to_four
+
 _LEAK = 0.2
 
 
@@ -14,10 +16,7 @@ class Critic(nn.Module):
 
     def __init__(self, size: int = 64, base_channels: int = 64, channels: int = 3) -> None:
         super().__init__()
-        num_downsamples = size.bit_length() - 3
-        if size < 8 or size != 2 ** (num_downsamples + 2):
-            raise ValueError(f"images of {size} pixels do not halve down to 4; take 8, 16, 32, 64, ...")
-        widths = [channels, *(base_channels * 2**i for i in range(num_downsamples))]
+        widths = [channels, *widths_down_to_four(size, base_channels)]
         layers: list[nn.Module] = []
         for before, after in pairwise(widths):
             layers += [nn.Conv2d(before, after, 4, stride=2, padding=1), nn.LeakyReLU(_LEAK)]

@@ -15,7 +15,7 @@ class DCGANGenerator(nn.Module):
 
     def __init__(self, latent: int = 100, size: int = 64, base_channels: int = 64, channels: int = 3) -> None:
         super().__init__()
-        widths = _widths(size, base_channels)[::-1]
+        widths = widths_down_to_four(size, base_channels)[::-1]
         self.project = nn.Sequential(nn.ConvTranspose2d(latent, widths[0], 4, bias=False), _norm(widths[0]), nn.ReLU())
         self.grow = nn.Sequential(*(_grown(a, b) for a, b in pairwise(widths)))
         self.to_image = nn.Sequential(nn.ConvTranspose2d(widths[-1], channels, 4, stride=2, padding=1), nn.Tanh())
@@ -31,7 +31,7 @@ class DCGANDiscriminator(nn.Module):
 
     def __init__(self, size: int = 64, base_channels: int = 64, channels: int = 3) -> None:
         super().__init__()
-        widths = _widths(size, base_channels)
+        widths = widths_down_to_four(size, base_channels)
         first = nn.Conv2d(channels, widths[0], 4, stride=2, padding=1)
         self.shrink = nn.Sequential(first, nn.LeakyReLU(_LEAK), *(_shrunk(a, b) for a, b in pairwise(widths)))
         self.score = nn.Conv2d(widths[-1], 1, 4)
@@ -53,8 +53,8 @@ def initialise(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
 
 
-def _widths(size: int, base_channels: int) -> list[int]:
-    """Channels at size / 2, size / 4, ... and last at 4 pixels: twice as many at half the size.
+def widths_down_to_four(size: int, base_channels: int) -> list[int]:
+    """Channels at size / 2, size / 4, ... and last at 4 pixels: twice as many each time that the size is halved.
 
     Raises:
         ValueError: ``size`` is no power of two from 8 on.

@@ -16,7 +16,7 @@ class PatchDiscriminator(nn.Module):
     H and W are multiples of 2**n, where n is ``num_downsamples``. The features are (B, base_channels 2**i, H / 2**i,
     W / 2**i) from fine to coarse, the scores (B, 1, H / 2**n, W / 2**n).
 
-    Sizes are halved by averages and not by strides: a strided convolution looks at some pixels more often than at
+    Sizes are halved by averages and not by strides: a strided convolution sees some pixels more often than
     others, and its gradient draws that pattern into what a generator learns. Spectral norm (Miyato et al. 2018) and no
     batch norm: a score depends on its own image alone.
     """

@@ -40,7 +40,7 @@ class Settings(config.Settings):
     size: int | None = Field(None, ge=32, multiple_of=SIZE_DIVISOR)
     """Side of the squares that are learned from; None: the shorter side of A's images."""
     enlarge: float = Field(286 / 256, ge=1)
-    """Images are resized to so many times ``size``, and the square is cut from a random place; 1: never cut."""
+    """Images are resized to so many times ``size``, and the square is cropped from them at random; 1: never cropped."""
     channels: Literal[1, 3] | None = None
     """Of all images: 1 is grey, 3 is RGB; None: RGB where one of the two domains is."""
     base_channels: int = Field(64, gt=0)
@@ -78,7 +78,7 @@ class CycleGANRecipe(Recipe):
         self.rank_state = nn.ModuleDict({name: ImagePool(settings.pool, shape) for name in ("fake_a", "fake_b")})
 
     def updates(self) -> Sequence[Update]:
-        """Generators first: the discriminators then see, through the pools, what these have just made."""
+        """Generators first: the discriminators then see, through the pools, what these have just generated."""
         return [
             Update("generators", ("generators",), self.generator_loss),
             Update("discriminators", ("discriminators",), self.discriminator_loss),
@@ -116,7 +116,7 @@ class CycleGANRecipe(Recipe):
 
     @torch.no_grad()
     def fakes(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The batch's fakes of A and of B, without gradient: an earlier update's of this step, or else made now."""
+        """The batch's fakes of A and B, without gradient: from an earlier update of the step, or else generated now."""
         if "fake_a" not in batch:
             batch["fake_a"] = self.nets["b_to_a"](batch["b"])
             batch["fake_b"] = self.nets["a_to_b"](batch["a"])

@@ -37,7 +37,7 @@ class DCGANRecipe(Recipe):
         self.nets = nn.ModuleDict({"generator": self.task.generator(), "discriminator": discriminator})
 
     def updates(self) -> Sequence[Update]:
-        """The generator first: the discriminator then sees the very images that the generator has just made."""
+        """The generator first: the discriminator then sees the very images that it has just generated."""
         return [
             Update("generator", ("generator",), self.generator_loss),
             Update("discriminator", ("discriminator",), self.discriminator_loss),
@@ -55,7 +55,7 @@ class DCGANRecipe(Recipe):
         return {"generator": Average()}
 
     def generator_loss(self, batch: Batch, progress: Progress) -> tuple[Tensor, Logs]:
-        """Be taken for real."""
+        """Make the discriminator score fakes as real."""
         fake = self.nets["generator"](batch["latent"])
         batch["fake"] = fake.detach()
         return losses.logistic_g(self.nets["discriminator"](fake).float()), {}
@@ -68,7 +68,7 @@ class DCGANRecipe(Recipe):
 
     @torch.no_grad()
     def fake(self, batch: Batch) -> Tensor:
-        """The batch's fakes, without gradient: those of an earlier update of this step, or else made now."""
+        """The batch's fakes, without gradient: from an earlier update of this step, or else generated now."""
         if "fake" not in batch:
             batch["fake"] = self.nets["generator"](batch["latent"])
         fake: Tensor = batch["fake"]

@@ -1,4 +1,4 @@
-"""What recipes share that make images from noise: DCGAN's generator, how it is fed, shown and exported."""
+"""What recipes from noise to images share: DCGAN's generator, and how it is fed, sampled and exported."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gan_lib.dataset.info import DatasetInfo
 from gan_lib.export.architecture import Architecture
 from gan_lib.export.artifact import Artifact
 from gan_lib.export.ports import Image, Latent
-from gan_lib.nets.dcgan import DCGANGenerator
+from gan_lib.nets.dcgan import DCGANGenerator, widths_down_to_four
 from gan_lib.recipes.image_data import image_channels, image_shape
 from gan_lib.recipes.protocol import Batch
 from gan_lib.recipes.samples import ImageSamples
@@ -32,11 +32,11 @@ class Settings(config.Settings):
     channels: Literal[1, 3] | None = None
     """Of the generated images: 1 is grey, 3 is RGB; None: as many as the dataset's have."""
     latent: int = Field(100, gt=0)
-    """Random numbers from which an image is made."""
+    """Length of the noise vector that an image comes from."""
     base_channels: int = Field(64, gt=0)
     """Width of the layers next to the image; it doubles each time that the size is halved."""
     hflip: bool = False
-    """Whether images are mirrored at random, where a mirrored image is as good as the image."""
+    """Whether images are flipped left to right at random, because a flipped one is as good as the image."""
 
 
 class NoiseToImage:
@@ -51,11 +51,10 @@ class NoiseToImage:
         self.settings = settings
         self.channels = image_channels(data, settings.image, settings.channels)
         self.size = settings.size or _square_side(data, settings.image)
-        if self.size < 8 or self.size & (self.size - 1):
-            raise UserError(
-                f"Images of {self.size} pixels do not halve down to 4: set recipe.size to 8, 16, 32, 64, ..., to which "
-                "the dataset's images are resized."
-            )
+        try:
+            widths_down_to_four(self.size, settings.base_channels)
+        except ValueError as error:
+            raise UserError(f"recipe.size, to which the dataset's images are resized, does not fit: {error}.") from None
         self._arguments = {
             "latent": settings.latent,
             "size": self.size,
@@ -80,7 +79,7 @@ class NoiseToImage:
         """As many images as the batch has rows, each time from the same noise."""
         position = batch["position"]
         fixed = torch.arange(len(position), device=position.device)
-        return ImageSamples(generator(self._latent(0, fixed)))
+        return ImageSamples(generator(self._latent(0, fixed)).float())
 
     def artifact(self, generator: nn.Module) -> Artifact:
         """The generator from a latent to an image."""

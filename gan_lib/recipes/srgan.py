@@ -34,7 +34,7 @@ class Settings(srresnet.Settings):
     learning_rate: float = Field(2e-4, gt=0)
     """Of the generator."""
     discriminator_base_channels: int = Field(64, gt=0)
-    """Width of the discriminator's first layer; it doubles at each halving of the size."""
+    """Width of the discriminator's first layer; it doubles whenever the size is halved."""
     discriminator_num_downsamples: int = Field(3, ge=0)
     """How often the discriminator halves the image before it scores it."""
     discriminator_learning_rate: float = Field(4e-4, gt=0)
@@ -63,7 +63,7 @@ class SRGANRecipe(srresnet.SRResNetRecipe):
             self.frozen["vgg"] = vgg
 
     def updates(self) -> Sequence[Update]:
-        """The generator first: the discriminator then sees the very images that the generator has just made."""
+        """The generator first: the discriminator then sees the very images that it has just generated."""
         return [
             Update("generator", ("generator",), self.generator_loss),
             Update("discriminator", ("discriminator",), self.discriminator_loss),
@@ -81,7 +81,7 @@ class SRGANRecipe(srresnet.SRResNetRecipe):
         }
 
     def generator_loss(self, batch: Batch, progress: Progress) -> tuple[Tensor, Logs]:
-        """Near the target in pixels and in features, and taken for real."""
+        """Bring fakes near the original in pixels and in features, and make the discriminator score them as real."""
         settings = self.settings
         fake = self.nets["generator"](batch["low"]).float()
         batch["fake"] = fake.detach()
@@ -104,7 +104,7 @@ class SRGANRecipe(srresnet.SRResNetRecipe):
 
     @torch.no_grad()
     def fake(self, batch: Batch) -> Tensor:
-        """The batch's fakes, without gradient: those of an earlier update of this step, or else made now."""
+        """The batch's fakes, without gradient: from an earlier update of this step, or else generated now."""
         if "fake" not in batch:
             batch["fake"] = self.nets["generator"](batch["low"]).float()
         fake: Tensor = batch["fake"]

@@ -24,9 +24,8 @@ def test_bits_of_arrays_keep_their_numbers():
 
 
 def test_bits_of_tensors_are_those_of_arrays():
-    place = positions()
-    theirs = hash_bits(derive_seed(3, "latent"), place.numpy()) >> np.uint64(1)
-    assert np.array_equal(random_bits(3, "latent", place).numpy(), theirs.astype(np.int64))
+    of_arrays = hash_bits(derive_seed(3, "latent"), positions().numpy()) >> np.uint64(1)
+    assert np.array_equal(random_bits(3, "latent", positions()).numpy(), of_arrays.astype(np.int64))
 
 
 def test_uniform_numbers_have_their_moments_and_stay_below_one():

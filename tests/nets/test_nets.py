@@ -115,7 +115,7 @@ def numbered(*numbers: int) -> torch.Tensor:
     return torch.tensor(numbers, dtype=torch.float32).view(-1, 1, 1, 1).expand(-1, 3, 2, 2)
 
 
-def test_a_pool_hands_images_through_while_it_fills():
+def test_a_pool_passes_images_on_while_it_fills():
     pool = ImagePool(4, (3, 2, 2))
     assert torch.equal(pool(numbered(1, 2, 3)), numbered(1, 2, 3))
     assert pool.filled == 3
