@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 import torch.distributed as dist
 
-from gan_lib.core.errors import RankLost
+from gan_lib.core.errors import RankLost, UserError
 from gan_lib.dataset.schema import DatasetError
 
 _MAX_BYTES_OF_A_MESSAGE = 1024
@@ -51,10 +51,15 @@ class AmongRanks:
     def _message_of(self, rank: int, error: Exception | None) -> str:
         content = torch.zeros(_MAX_BYTES_OF_A_MESSAGE, dtype=torch.uint8)
         if rank == dist.get_rank():
-            words = str(error).encode()[:_MAX_BYTES_OF_A_MESSAGE]
-            content[: len(words)] = torch.frombuffer(bytearray(words or b"?"), dtype=torch.uint8)[: len(words)]
+            words = bytearray(_described(error).encode()[:_MAX_BYTES_OF_A_MESSAGE])
+            content[: len(words)] = torch.frombuffer(words, dtype=torch.uint8)
         dist.broadcast(content, src=rank, group=self._group)
         return bytes(content.tolist()).rstrip(b"\0").decode(errors="replace")
+
+
+def _described(error: Exception | None) -> str:
+    """What other ranks are told: the sentence of an error that has one, else its kind as well (``KeyError: 'x'``)."""
+    return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
 
 
 def agreement(world_size: int, timeout: float) -> Agreement:

@@ -151,7 +151,7 @@ class Loader:
     def state_dict(self) -> dict[str, int]:
         """Where the loader stands, as numbers; the same on every rank."""
         plan = {"seed": self._plan.seed, "streams": self._plan.streams, "shuffle_block": self._plan.shuffle_block}
-        return {**plan, "dataset": self._dataset_number, **self._cursor.state_dict()}
+        return {**plan, "dataset": _number_of(self.dataset), **self._cursor.state_dict()}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Continue where ``state`` was taken, be it with another number of ranks or another batch size.
@@ -159,7 +159,7 @@ class Loader:
         Raises:
             DatasetError: the state was taken from another dataset.
         """
-        if state["dataset"] != self._dataset_number:
+        if state["dataset"] != _number_of(self.dataset):
             raise DatasetError(f"The saved position belongs to another dataset than {self.dataset.url}.")
         self.close()
         self._plan = Plan(self.dataset.sizes, state["seed"], state["streams"], state["shuffle_block"])
@@ -235,10 +235,10 @@ class Loader:
     def _ahead(self) -> DecodeAhead:
         return DecodeAhead.of(self.dataset, self._plan, self.batch_size, self.world_size, self._threads, self._prefetch)
 
-    @property
-    def _dataset_number(self) -> int:
-        """The dataset's fingerprint as a number that fits an int64 tensor."""
-        return int(self.dataset.fingerprint, 16) >> 1
+
+def _number_of(dataset: Dataset) -> int:
+    """The dataset's fingerprint as a number that fits an int64 tensor."""
+    return int(dataset.fingerprint, 16) >> 1
 
 
 def _check_batch_size(dataset: Dataset, batch_size: int, world_size: int) -> None:
