@@ -26,16 +26,16 @@ class ScoreJob(ScoreSettings):
     """A run of scoring, and where it is written down."""
 
     tracking: TrackingSettings = TrackingSettings()
+    """Where the model is registered, and where the run is written down."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Score the input, and write down what became of it."""
-    arguments = config.arguments("Translate every image of a folder or a table by a registered model.", argv)
-    job = config.load(ScoreJob, arguments.config, arguments.set)
+    job = config.from_command_line(ScoreJob, "Translate every image of a folder or a table by a registered model.", argv)
     settings = ScoreSettings.model_validate(job.model_dump(exclude={"tracking"}))
     spark = spark_session("score")
     with tracking.run(job.tracking, "score", settings.model_dump(), job.model_dump()) as run:
-        model = fetch(spark, settings.model, job.tracking, settings.trusted_nets)
+        model = fetch(spark, settings.model, job.tracking, settings.trusted_packages)
         run.set_tags({"gan_lib.model": model.uri, "gan_lib.model_run": model.run_id or ""})
         score_input = score_new if settings.incremental.enabled else score
         summary = score_input(spark, model, settings, run.id)

@@ -6,22 +6,22 @@ arrives night after night is the business of :mod:`gan_lib.scoring.incremental`.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pyspark.errors import AnalysisException
 from pyspark.sql import functions as F
 
+from gan_lib.cluster.watch import watched
 from gan_lib.core import storage
+from gan_lib.core.config import with_absolute_urls
 from gan_lib.core.errors import TooManyRejects, UserError
-from gan_lib.core.progress_bar import progress_bar
-from gan_lib.preprocessing.sources.listing import require_folder
-from gan_lib.scoring.files import File, deal, list_files, name_outputs, require_apart
+from gan_lib.core.listing import require_folder
+from gan_lib.scoring import sources
+from gan_lib.scoring.files import File, in_tasks, list_files, name_outputs, require_apart
 from gan_lib.scoring.model import Model
-from gan_lib.scoring.results import SPARK_SCHEMA, WATCH, Summary, Tables
+from gan_lib.scoring.results import SPARK_SCHEMA, STREAM_STATE, Summary, Tables
 from gan_lib.scoring.settings import InputSettings, ScoreSettings
 from gan_lib.scoring.task import ScoreTask
 from gan_lib.scoring.udf import limit_batches
@@ -36,10 +36,12 @@ def score(spark: SparkSession, model: Model, settings: ScoreSettings, run_id: st
     """Score everything the input holds.
 
     Raises:
-        UserError: the input is not there or empty, or the output lies inside it or belongs to incremental runs.
+        UserError: the input is not there or empty, or lacks what the model takes beside an image; or the output lies
+            inside it or belongs to incremental runs.
     """
+    settings = with_absolute_urls(settings)
     tables = Tables(settings.output.url)
-    if storage.exists(storage.join(tables.url, WATCH)):
+    if storage.exists(storage.join(tables.url, STREAM_STATE)):
         raise UserError(
             f"{settings.output.url} belongs to incremental runs: set incremental.enabled, or another output.url."
         )
@@ -49,10 +51,10 @@ def score(spark: SparkSession, model: Model, settings: ScoreSettings, run_id: st
 
 
 def require_few_rejects(summary: Summary, settings: ScoreSettings) -> None:
-    """Check the share of rejects.
+    """Check how many images were rejected.
 
     Raises:
-        TooManyRejects: it is over ``max_rejected_share``.
+        TooManyRejects: a larger part than ``max_rejected_share``.
     """
     share = summary.rejected / max(summary.images, 1)
     if share > settings.max_rejected_share:
@@ -64,16 +66,17 @@ def require_few_rejects(summary: Summary, settings: ScoreSettings) -> None:
 
 
 def _score_folder(spark: SparkSession, model: Model, settings: ScoreSettings, run_id: str, folder: str) -> Summary:
-    root = require_folder(folder)
-    require_apart(root, settings.output.url)
-    files = list_files(root)
+    root, folders = require_folder(folder), sources.folders(settings.input)
+    sources.require_sources(model, settings.input)
+    require_apart([root, *folders.values()], settings.output.url)
+    files = list_files(root, folders)
     if not files:
         raise UserError(f"The folder {root} holds no files to score.")
     outputs = name_outputs([file.key for file in files], settings.output)
     with counted(spark, len(files)) as count:
         task = make_task(model, settings, run_id, count)
         Tables(settings.output.url).keep_only(["all"])
-        return score_files(spark, task, root, files, outputs, tasks=settings.tasks, load="all")
+        return score_files(spark, task, root, files, outputs, tasks=settings.tasks, commit="all")
 
 
 def score_files(
@@ -84,22 +87,24 @@ def score_files(
     outputs: Sequence[str | None],
     *,
     tasks: int | None,
-    load: str,
+    commit: str,
 ) -> Summary:
-    """Score ``files`` below ``root`` into ``outputs``, and commit the rows as one load."""
-    frame = deal(spark, files, outputs, tasks)
+    """Score ``files`` below ``root`` into ``outputs``, and commit the rows as ``commit``."""
+    frame = in_tasks(spark, files, outputs, tasks)
     rows = frame.mapInArrow(partial(task.run_on_files, root), SPARK_SCHEMA)
-    return Tables(task.output.url).commit(rows, load, facts(task))
+    return Tables(task.output.url).commit(rows, commit, facts(task))
 
 
 def make_task(model: Model, settings: ScoreSettings, run_id: str, count: Callable[[int], None]) -> ScoreTask:
     """What the workers need to know."""
-    output = settings.output.model_copy(update={"url": storage.absolute(settings.output.url)})
-    return ScoreTask(model, output, settings.tiling, settings.limits, settings.digest(), run_id, count)
+    constants = sources.constants(model, settings.input)
+    return ScoreTask(
+        model, settings.output, settings.tiling, settings.limits, settings.digest(), run_id, count, constants
+    )
 
 
 def facts(task: ScoreTask) -> dict[str, Any]:
-    """What a load's note says of how it was made."""
+    """What a commit's record says of how it was made."""
     model = task.model
     return {
         "model": model.name,
@@ -118,21 +123,8 @@ def counted(spark: SparkSession, total: int | None) -> Iterator[Callable[[int], 
     except Exception:  # Spark Connect has no SparkContext, and each version its own way to say so
         yield _uncounted
         return
-    done = threading.Event()
-    with progress_bar(total, "images", "scoring") as bar:
-
-        def follow() -> None:
-            while not done.wait(0.5):
-                bar.update(accumulator.value - bar.n)
-
-        watcher = threading.Thread(target=follow, daemon=True)
-        watcher.start()
-        try:
-            yield accumulator.add
-        finally:
-            done.set()
-            watcher.join()
-            bar.update(accumulator.value - bar.n)
+    with watched(total, "images", "scoring", lambda: accumulator.value):
+        yield accumulator.add
 
 
 def _uncounted(images: int) -> None:
@@ -142,7 +134,7 @@ def _uncounted(images: int) -> None:
 def _score_table(spark: SparkSession, model: Model, settings: ScoreSettings, run_id: str) -> Summary:
     """Score a table in chunks; one that is committed, from the same rows in the same way, is not looked at again."""
     limit_batches(spark)
-    frame = _table(spark, settings.input)
+    frame = sources.read_table(spark, model, settings.input)
     images = frame.count()
     if not images:
         raise UserError(f"The table {settings.input.table} holds no rows to score.")
@@ -155,19 +147,22 @@ def _score_table(spark: SparkSession, model: Model, settings: ScoreSettings, run
     with counted(spark, images) as count:
         task = make_task(model, settings, run_id, count)
         for chunk, fingerprint in _fingerprints(frame).items():
-            load, made_of = _chunk_name(chunk, chunks), {**facts(task), "rows": fingerprint}
-            note = tables.note(load)
-            if note is not None and all(note[key] == made_of[key] for key in ("weights", "settings", "rows")):
-                total += Summary(kept=note["scored"] + note["kept"], rejected=note["rejected"], reasons=note["reasons"])
+            commit, made_of = _chunk_name(chunk, chunks), {**facts(task), "rows": fingerprint}
+            record = tables.commit_record(commit)
+            if record is not None and all(record[key] == made_of[key] for key in ("weights", "settings", "rows")):
+                total += Summary(
+                    kept=record["scored"] + record["kept"], rejected=record["rejected"], reasons=record["reasons"]
+                )
                 continue
-            rows = frame.where(F.col("chunk") == chunk).select("key", "content")
-            total += tables.commit(rows.mapInArrow(task.run_on_rows, SPARK_SCHEMA), load, made_of)
+            rows = frame.where(F.col("chunk") == chunk).drop("chunk")
+            total += tables.commit(rows.mapInArrow(task.run_on_rows, SPARK_SCHEMA), commit, made_of)
     return total
 
 
 def _fingerprints(frame: DataFrame) -> dict[int, str]:
     """A hash of the rows of each chunk, whatever their order."""
-    rows = frame.groupBy("chunk").agg(F.expr("bit_xor(xxhash64(key, content))").alias("hash")).orderBy("chunk")
+    columns = ", ".join(name for name in frame.columns if name != "chunk")
+    rows = frame.groupBy("chunk").agg(F.expr(f"bit_xor(xxhash64({columns}))").alias("hash")).orderBy("chunk")
     return {row["chunk"]: f"{row['hash']:x}" for row in rows.collect()}
 
 
@@ -175,20 +170,8 @@ def _chunk_name(chunk: int, chunks: int) -> str:
     return f"{chunk:05d}-of-{chunks:05d}"
 
 
-def _table(spark: SparkSession, settings: InputSettings) -> DataFrame:
-    assert settings.table is not None
-    try:
-        found = spark.read.parquet(settings.table) if "/" in settings.table else spark.table(settings.table)
-        return found.selectExpr(
-            f"cast(`{settings.key}` as string) as key", f"cast(`{settings.content}` as binary) as content"
-        )
-    except AnalysisException as error:
-        reason = str(error).partition("\n")[0]
-        raise UserError(f"The table {settings.table} cannot be scored: {reason}") from None
-
-
 def _require_unique(frame: DataFrame, settings: InputSettings) -> None:
-    twins = frame.groupBy("key").count().where("count > 1 or key is null").limit(3).collect()
-    if twins:
-        names = ", ".join(repr(row["key"]) for row in twins)
+    repeated = frame.groupBy("key").count().where("count > 1 or key is null").limit(3).collect()
+    if repeated:
+        names = ", ".join(repr(row["key"]) for row in repeated)
         raise UserError(f"The column {settings.key} of {settings.table} must name each image once: {names}.")

@@ -1,15 +1,15 @@
-"""Which files a folder holds, what their results are called, and which task works on which. Opens no file."""
+"""Which files a folder holds, what their results are called, and which task scores which. Opens no file."""
 
 from __future__ import annotations
 
-import heapq
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from gan_lib.cluster.bin_packing import bin_pack
 from gan_lib.core import storage
 from gan_lib.core.errors import UserError
-from gan_lib.preprocessing.sources.listing import Branch, Entry, files_of
+from gan_lib.core.listing import Branch, files_of
 from gan_lib.scoring.encoding.encoders import SUFFIX
 from gan_lib.scoring.settings import OutputSettings
 
@@ -17,31 +17,54 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 TASKS_A_SLOT = 8
-_TASK_SCHEMA = "task int, keys array<string>, stamps array<string>, outputs array<string>"
+_TASK_SCHEMA = (
+    "task int, keys array<string>, etags array<string>, outputs array<string>, beside array<map<string, string>>"
+)
 
 
 class File(NamedTuple):
-    """An image file: its path below the input folder, its bytes, and what changes in a listing with its content."""
+    """An image file, and what goes into the net beside it."""
 
     key: str
+    """Its path below the input folder."""
     size: int
-    stamp: str
+    """In bytes."""
+    etag: str
+    """Changes in a listing when the content does, or that of a file beside it."""
+    beside: tuple[tuple[str, str], ...] = ()
+    """(input of the model, URL of its file)."""
 
 
-def list_files(root: str) -> list[File]:
-    """All files below ``root``, whatever they are called, in order of their names."""
-    return sorted(_file(root, entry) for entry in files_of(Branch(root, whole=True)))
+def list_files(root: str, folders: Mapping[str, str] | None = None) -> list[File]:
+    """All files below ``root``, whatever they are called, in order of their names.
+
+    ``folders``: input of the model -> folder that has a file of the same path for each; where there is none, one whose
+    path differs in the suffix alone.
+    """
+    files = sorted(_files_in(root))
+    for name, folder in (folders or {}).items():
+        others = sorted(_files_in(folder), reverse=True)
+        by_stem = {_stem(other.key): other for other in others} | {other.key: other for other in others}
+        for index, file in enumerate(files):
+            other = by_stem.get(file.key) or by_stem.get(_stem(file.key))
+            if other is not None:
+                pair = (name, storage.join(folder, other.key))
+                files[index] = file._replace(beside=(*file.beside, pair), etag=f"{file.etag} {name}={other.etag}")
+    return files
 
 
-def require_apart(root: str, output: str) -> None:
+def require_apart(roots: Iterable[str], output: str) -> None:
     """Refuse an output that the next run would take for input.
 
     Raises:
-        UserError: the output is the input folder or lies inside it.
+        UserError: the output is one of the input folders or lies inside it.
     """
     output = storage.absolute(output)
-    if f"{output.rstrip('/')}/".startswith(f"{root.rstrip('/')}/"):
-        raise UserError(f"The output {output} lies inside the input {root}: results would be scored again. Move it.")
+    for root in roots:
+        if f"{output.rstrip('/')}/".startswith(f"{root.rstrip('/')}/"):
+            raise UserError(
+                f"The output {output} lies inside the input {root}: results would be scored again. Move it."
+            )
 
 
 def name_outputs(keys: Sequence[str], output: OutputSettings, taken: Iterable[str] = ()) -> list[str | None]:
@@ -65,23 +88,18 @@ def name_outputs(keys: Sequence[str], output: OutputSettings, taken: Iterable[st
     return names
 
 
-def deal(spark: SparkSession, files: Sequence[File], outputs: Sequence[str | None], tasks: int | None) -> DataFrame:
+def in_tasks(spark: SparkSession, files: Sequence[File], outputs: Sequence[str | None], tasks: int | None) -> DataFrame:
     """One row and one partition for each task; all tasks have about the same bytes, the largest files come first."""
     count = min(len(files), tasks or TASKS_A_SLOT * slots(spark))
-    hands: list[list[int]] = [[] for _ in range(count)]
-    weights = [(0, hand) for hand in range(count)]
-    for index in sorted(range(len(files)), key=lambda i: -files[i].size):
-        weight, hand = heapq.heappop(weights)
-        hands[hand].append(index)
-        heapq.heappush(weights, (weight + files[index].size, hand))
     rows = [
         (
             task,
-            [files[i].key for i in hand],
-            [files[i].stamp for i in hand],
-            [outputs[i] for i in hand],
+            [files[i].key for i in indices],
+            [files[i].etag for i in indices],
+            [outputs[i] for i in indices],
+            [dict(files[i].beside) for i in indices],
         )
-        for task, hand in enumerate(hands)
+        for task, indices in enumerate(bin_pack([file.size for file in files], count))
     ]
     frame = spark.createDataFrame(rows, _TASK_SCHEMA)
     # Ranges over as many distinct values as partitions: each gets exactly one, which a hash would not do.
@@ -96,5 +114,10 @@ def slots(spark: SparkSession) -> int:
         return 16
 
 
-def _file(root: str, entry: Entry) -> File:
-    return File(entry.path[len(root) :].lstrip("/"), entry.size, f"{entry.size}:{entry.stamp}")
+def _files_in(root: str) -> Iterator[File]:
+    for entry in files_of(Branch(root, whole=True)):
+        yield File(entry.key(root), entry.size, f"{entry.size}:{entry.etag}")
+
+
+def _stem(key: str) -> str:
+    return os.path.splitext(key)[0]

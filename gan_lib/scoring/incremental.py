@@ -1,9 +1,9 @@
 """Scoring what arrived since the last run: each image exactly once, whatever is killed in between.
 
-Structured Streaming watches the folder. Its checkpoint fixes which files a micro-batch holds before work on it starts,
-so a batch that was cut short comes again with the same files; those that were done are recognised by the note in their
-results, and the batch's rows are committed once. What the stream never shows is found by listing the folder: files
-without bytes, names that begin with an underscore, and images rewritten under a name that was scored before.
+Structured Streaming lists the folder. Its checkpoint fixes which files a micro-batch holds before work on it starts,
+so a batch that was cut short comes again with the same files; those that were done are recognised by the provenance
+in their results, and the batch's rows are committed once. What the stream never shows is found by listing the folder:
+files without bytes, names that begin with an underscore, and images rewritten under a name that was scored before.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from gan_lib.core import storage
+from gan_lib.core.config import with_absolute_urls
 from gan_lib.core.errors import DecisionNeeded, UserError
-from gan_lib.preprocessing.sources.listing import require_folder
+from gan_lib.core.listing import require_folder
+from gan_lib.scoring import sources
 from gan_lib.scoring.batch import counted, make_task, score_files
 from gan_lib.scoring.files import File, list_files, name_outputs, require_apart
 from gan_lib.scoring.model import Model
-from gan_lib.scoring.results import WATCH, Summary, Tables
+from gan_lib.scoring.results import STREAM_STATE, Summary, Tables
 from gan_lib.scoring.settings import ScoreSettings
 from gan_lib.scoring.task import ScoreTask
 
@@ -32,12 +34,12 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 LOCK = "_lock"
-"""Beside the watch; held by the run that is at work."""
+"""Beside the stream state; held by the run that is at work."""
 _NAMES_IN_A_SENTENCE = 3
 
 
 @dataclass(frozen=True)
-class Watch:
+class StreamState:
     """What is remembered from run to run, beside the stream's checkpoint."""
 
     root: str
@@ -47,17 +49,17 @@ class Watch:
     generation: int = 0
     """Goes up when everything is scored again; each generation has its own checkpoint."""
     accepted: Mapping[str, str] = field(default_factory=dict)
-    """Stamps of rewritten images whose old results were to stay."""
+    """Key -> etag of rewritten images whose old results were to stay."""
 
     @classmethod
-    def load(cls, tables: Tables) -> Watch | None:
+    def read(cls, tables: Tables) -> StreamState | None:
         """What the last run left; None before the first."""
-        url = _watch_url(tables)
+        url = _state_url(tables)
         return cls(**json.loads(storage.read_bytes(url))) if storage.exists(url) else None
 
     def save(self, tables: Tables) -> None:
         """Remember."""
-        storage.write_atomic(_watch_url(tables), json.dumps(asdict(self), indent=2).encode())
+        storage.write_atomic(_state_url(tables), json.dumps(asdict(self), indent=2).encode())
 
     def checkpoint(self, tables: Tables) -> str:
         """Where the stream of this generation keeps its progress."""
@@ -74,9 +76,11 @@ def score_new(spark: SparkSession, model: Model, settings: ScoreSettings, run_id
     """
     if settings.input.folder is None:
         raise UserError("incremental.enabled works on input.folder; a table is scored as a whole.")
-    root = require_folder(settings.input.folder)
-    require_apart(root, settings.output.url)
-    tables = Tables(storage.absolute(settings.output.url))
+    settings = with_absolute_urls(settings)
+    root, folders = require_folder(str(settings.input.folder)), sources.folders(settings.input)
+    sources.require_sources(model, settings.input)
+    require_apart([root, *folders.values()], settings.output.url)
+    tables = Tables(settings.output.url)
     with _alone(tables):
         return _score_new(spark, model, settings, run_id, root, tables)
 
@@ -85,17 +89,17 @@ def _score_new(
     spark: SparkSession, model: Model, settings: ScoreSettings, run_id: str, root: str, tables: Tables
 ) -> Summary:
     tables.sweep()
-    present = list_files(root)
+    present = list_files(root, settings.input.folders)
     known = _known(spark, tables)
-    last = Watch.load(tables)
-    watch = _decide(last, root, present, known, model, settings)
-    if last is None or last.generation != watch.generation:
-        tables.forget()  # before the watch is saved: what is forgotten only has to be looked at again
+    last = StreamState.read(tables)
+    state = _decide(last, root, present, known, model, settings)
+    if last is None or last.generation != state.generation:
+        tables.forget()  # before the state is saved: what is forgotten only has to be looked at again
         known = {}
-    watch.save(tables)
+    state.save(tables)
     with counted(spark, None) as count:
         task = make_task(model, settings, run_id, count)
-        arrivals = _Arrivals(spark, task, watch, tables, settings, present, known)
+        arrivals = _Arrivals(spark, task, state, tables, settings, present, known)
         arrivals.follow()
         return arrivals.total + arrivals.score_passed_over()
 
@@ -130,14 +134,14 @@ class _Arrivals:
         self,
         spark: SparkSession,
         task: ScoreTask,
-        watch: Watch,
+        state: StreamState,
         tables: Tables,
         settings: ScoreSettings,
         present: Sequence[File],
         known: Mapping[str, Known],
     ) -> None:
         self._spark, self._task = spark, task
-        self._watch, self._tables, self._settings = watch, tables, settings
+        self._state, self._tables, self._settings = state, tables, settings
         self._at_start = present
         self._listed = {file.key: file for file in present}
         self._keys = set(known)
@@ -152,12 +156,12 @@ class _Arrivals:
             .schema("path string, modificationTime timestamp, length long, content binary")
             .option("recursiveFileLookup", "true")
             .option("maxFilesPerTrigger", str(self._settings.incremental.images_per_batch))
-            .load(_escape_glob(self._watch.root))
+            .load(_escape_glob(self._state.root))
             .select("path")
         )
         query = (
             stream.writeStream.foreachBatch(self._batch)
-            .option("checkpointLocation", self._watch.checkpoint(self._tables))
+            .option("checkpointLocation", self._state.checkpoint(self._tables))
             .trigger(availableNow=True)
             .start()
         )
@@ -172,42 +176,45 @@ class _Arrivals:
 
     def score_passed_over(self) -> Summary:
         """Score what lay there before the stream began and what it still did not show."""
-        files = self._due(self._at_start)
-        return self._score(files, f"passed-over-{self._watch.generation:03d}-{self._task.run}") if files else Summary()
+        files = self._new(self._at_start)
+        return self._score(files, f"passed-over-{self._state.generation:03d}-{self._task.run}") if files else Summary()
 
     def _batch(self, rows: DataFrame, number: int) -> None:
-        load = f"arrived-{self._watch.generation:03d}-{number:06d}"
+        commit = f"arrived-{self._state.generation:03d}-{number:06d}"
         try:
-            if self._tables.note(load) is None:  # else it was cut short after its work was done
-                files = self._due([self._file(row["path"]) for row in rows.collect()])
-                self.total += self._score(files, load) if files else Summary()
+            if self._tables.commit_record(commit) is None:  # else it was cut short after its work was done
+                files = self._new([self._file(row["path"]) for row in rows.collect()])
+                self.total += self._score(files, commit) if files else Summary()
         except Exception as error:
             self._failure = error
             raise
 
     def _file(self, path: str) -> File:
         """The file that the stream calls ``path``, as the folder's listing calls it."""
-        root = storage.open_store(self._watch.root)[1].strip("/")
+        root = storage.open_store(self._state.root)[1].strip("/")
         key = path.partition(f"{root}/")[2]
         if key not in self._listed:  # it came after this run began
-            self._listed = {file.key: file for file in list_files(self._watch.root)}
+            self._listed = {file.key: file for file in self._list()}
         return self._listed.get(key, File(key, 0, ""))  # gone already: reading it will say so
 
-    def _due(self, files: Iterable[File]) -> list[File]:
+    def _list(self) -> list[File]:
+        return list_files(self._state.root, self._settings.input.folders)
+
+    def _new(self, files: Iterable[File]) -> list[File]:
         """Those that nobody has dealt with and nobody is still writing.
 
         The stream shows a file again whose time was changed after it had been passed over for being old.
         """
         new = sorted(file for file in files if file.key not in self._keys)
-        if not storage.is_local(self._watch.root):
+        if not storage.is_local(self._state.root):
             return new  # object stores show an object once it is whole
         latest = time.time() - self._settings.incremental.settle_seconds
-        return [file for file in new if _changed(storage.join(self._watch.root, file.key)) <= latest]
+        return [file for file in new if _changed(storage.join(self._state.root, file.key)) <= latest]
 
-    def _score(self, files: Sequence[File], load: str) -> Summary:
+    def _score(self, files: Sequence[File], commit: str) -> Summary:
         outputs = name_outputs([file.key for file in files], self._settings.output, self._taken)
         summary = score_files(
-            self._spark, self._task, self._watch.root, files, outputs, tasks=self._settings.tasks, load=load
+            self._spark, self._task, self._state.root, files, outputs, tasks=self._settings.tasks, commit=commit
         )
         self._keys.update(file.key for file in files)
         self._taken.extend(output for output in outputs if output)
@@ -218,7 +225,7 @@ class _Arrivals:
 class Known:
     """An image that an earlier run has dealt with."""
 
-    stamp: str
+    etag: str
     output: str | None
 
 
@@ -230,35 +237,35 @@ def _changed(path: str) -> float:
 
 
 def _known(spark: SparkSession, tables: Tables) -> dict[str, Known]:
-    """All images in committed loads, by their key."""
+    """All images in commits, by their key."""
     rows = tables.committed_rows(spark)
-    found = rows.select("key", "source_stamp", "output").collect() if rows is not None else []
-    return {row["key"]: Known(row["source_stamp"], row["output"]) for row in found}
+    found = rows.select("key", "source_etag", "output").collect() if rows is not None else []
+    return {row["key"]: Known(row["source_etag"], row["output"]) for row in found}
 
 
 def _decide(
-    last: Watch | None,
+    last: StreamState | None,
     root: str,
     present: Sequence[File],
     known: Mapping[str, Known],
     model: Model,
     settings: ScoreSettings,
-) -> Watch:
+) -> StreamState:
     """What this run goes by.
 
     Raises:
         UserError: the output belongs to another input.
         DecisionNeeded: something has changed and nobody has said what to do.
     """
-    now = Watch(root, model.name, model.version, settings.digest())
+    now = StreamState(root, model.name, model.version, settings.digest())
     if last is None:
         return now
     if last.root != root:
         raise UserError(f"{settings.output.url} holds results of {last.root}; give {root} an output of its own.")
     rewritten = {
-        file.key: file.stamp
+        file.key: file.etag
         for file in present
-        if file.key in known and file.stamp not in (known[file.key].stamp, last.accepted.get(file.key))
+        if file.key in known and file.etag not in (known[file.key].etag, last.accepted.get(file.key))
     }
     changes = _changes(last, now, list(rewritten))
     if changes and settings.incremental.on_change == "ask":
@@ -271,10 +278,10 @@ def _decide(
     return replace(now, generation=last.generation, accepted={**last.accepted, **rewritten})
 
 
-def _changes(last: Watch, now: Watch, rewritten: Sequence[str]) -> list[str]:
+def _changes(last: StreamState, now: StreamState, rewritten: Sequence[str]) -> list[str]:
     changes = []
     if (last.model, last.model_version) != (now.model, now.model_version):
-        old, new = (f"{watch.model} version {watch.model_version}" for watch in (last, now))
+        old, new = (f"{state.model} version {state.model_version}" for state in (last, now))
         changes.append(f"the model changed from {old} to {new}")
     if last.settings != now.settings:
         changes.append("settings that show in the images changed")
@@ -288,5 +295,5 @@ def _escape_glob(path: str) -> str:
     return re.sub(r"([\\\[\]{}*?])", r"\\\1", path)
 
 
-def _watch_url(tables: Tables) -> str:
-    return storage.join(tables.url, WATCH)
+def _state_url(tables: Tables) -> str:
+    return storage.join(tables.url, STREAM_STATE)

@@ -10,6 +10,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +21,8 @@ import torch
 from gan_lib import tracking
 from gan_lib.core.errors import UserError
 from gan_lib.export.artifact import DESCRIPTION, WEIGHTS, Artifact
+from gan_lib.export.description import Description
+from gan_lib.export.trust import trusted_packages
 from gan_lib.scoring.predictor import TilePredictor
 from gan_lib.scoring.settings import TilingSettings
 from gan_lib.tracking import TrackingSettings
@@ -44,6 +47,8 @@ class Model:
     run_id: str | None
     digest: str
     """SHA-256 of the files."""
+    description: Description
+    """What goes in and what comes out."""
     trusted: tuple[str, ...]
     """Packages that its net may come from."""
     files: Any
@@ -59,11 +64,12 @@ def fetch(
     spark: SparkSession,
     uri: str,
     settings: TrackingSettings | None = None,
-    trusted: tuple[str, ...] = ("gan_lib.nets",),
+    trusted: Sequence[str] = (),
 ) -> Model:
     """Download the model behind ``models:/NAME@ALIAS`` and make it ready to travel.
 
-    ``trusted`` lists the packages that its net may come from; the workers must have them too.
+    ``trusted`` adds to the packages that its net may come from (:func:`gan_lib.export.trust.trusted_packages`); the
+    workers must have them too.
 
     Raises:
         UserError: no such model, or it is no artifact.
@@ -71,16 +77,18 @@ def fetch(
     found = tracking.resolve(uri, settings)
     with tempfile.TemporaryDirectory(prefix="gan_lib-model-") as scratch:
         folder = tracking.download_model(f"models:/{found.name}/{found.version}", settings, scratch)
-        Artifact.load(folder, trusted)  # a model that does not load must stop the job here, before Spark starts on it
+        # A model that does not load must stop the job here, before Spark starts on it.
+        description = Artifact.load(folder, trusted).description
         files = {name: (Path(folder) / name).read_bytes() for name in (WEIGHTS, DESCRIPTION)}
     digest = hashlib.sha256(b"".join(files[name] for name in sorted(files))).hexdigest()
-    return Model(found.name, found.version, found.run_id, digest, trusted, _shared(spark, files))
+    allowed = trusted_packages(trusted)  # the driver's environment counts, not the workers'
+    return Model(found.name, found.version, found.run_id, digest, description, allowed, _shared(spark, files))
 
 
 def predictor_in_worker(model: Model, tiling: TilingSettings) -> TilePredictor:
-    """The generator of this Python worker, loaded by its first task, on the device that Spark gave to this task."""
-    _set_threads()
-    return _predictor(_unpacked(model), model.trusted, tiling, device_of_task())
+    """The predictor of this Python worker, made by its first task, on the device that Spark gave to this task."""
+    set_threads()
+    return _predictor(unpacked(model), model.trusted, tiling, device_of_task())
 
 
 def device_of_task() -> torch.device:
@@ -101,7 +109,7 @@ def _predictor(folder: str, trusted: tuple[str, ...], tiling: TilingSettings, de
     return TilePredictor(Artifact.load(folder, trusted), device, tiling)
 
 
-def _set_threads() -> None:
+def set_threads() -> None:
     """As many threads as the task has cores: with more, the workers of one machine fight for them."""
     from pyspark import TaskContext
 
@@ -118,7 +126,7 @@ def _shared(spark: SparkSession, files: dict[str, bytes]) -> Any:
         return Plain(files)
 
 
-def _unpacked(model: Model) -> str:
+def unpacked(model: Model) -> str:
     """The folder of the model on this machine, unpacked by whoever comes first."""
     folder = os.path.join(_private_folder(), model.digest)
     if not os.path.isdir(folder):

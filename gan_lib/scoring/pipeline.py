@@ -3,7 +3,7 @@
 Each stage is a generator that draws from the one before, so the whole is a chain that holds a bounded part of the
 corpus: reading and decoding run in threads some images ahead, the device works in the caller's thread, encoding in
 threads behind.
-An image that fails anywhere goes on as an image with a reason; the others never notice.
+A request that fails anywhere goes on with a reason; the others never notice.
 """
 
 from __future__ import annotations
@@ -11,22 +11,23 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from gan_lib.core.errors import UserError
-from gan_lib.core.images import ImageRejected, Limits, decode, size_of
+from gan_lib.core.errors import Rejected, UserError
+from gan_lib.core.images import Limits
+from gan_lib.core.ordered_map import map_in_order
+from gan_lib.export.artifact import pad_to_divisor
+from gan_lib.scoring.inputs import WITH_PIXELS, InputDecoder
 from gan_lib.scoring.predictor import OutOfMemory, TilePredictor
 from gan_lib.scoring.tiling.canvas import BlendingCanvas, Canvas, DiskCanvas, MemoryCanvas
-from gan_lib.scoring.tiling.tiles import Window, plan, split, whole
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+from gan_lib.scoring.tiling.tiles import Tile, plan, split, whole
 
 MEGABYTE = 2**20
 READ_AHEAD = 4  # files; each at most Limits.max_bytes
@@ -42,12 +43,17 @@ class Request:
 
     key: str
     read: Callable[[], bytes]
+    """Gives the encoded image."""
+    read_beside: Callable[[], Mapping[str, Any]] = dict
+    """Gives what goes into the net beside the image, see :func:`gan_lib.scoring.inputs.columns_beside`."""
     tag: Any = None
     """The caller's own, e.g. where the result goes."""
     content: bytes = b""
-    area: int = 0
-    """Pixels that its header promises."""
-    pixels: NDArray[np.uint8] | None = None
+    beside: Mapping[str, Any] = field(default_factory=dict)
+    decoded_bytes: int = 0
+    """What the pixels will take, as their headers promise."""
+    inputs: dict[str, NDArray] = field(default_factory=dict)
+    """Decoded, see :meth:`gan_lib.scoring.inputs.InputDecoder.decode`."""
     canvas: Canvas | None = None
     tiles_left: int = 0
     result: Any = None
@@ -57,30 +63,30 @@ class Request:
     skipped: bool = False
     """Read, and found to need no work."""
     reason: str | None = None
-    detail: str | None = None
+    message: str | None = None
     seconds: float = 0.0
-    """Work spent on it: decoding, its share of the batches, encoding."""
+    """Work spent on it: decoding, its part of the batches, encoding."""
 
     @property
     def settled(self) -> bool:
         """Whether nothing more is to be done."""
         return self.skipped or self.reason is not None
 
-    def reject(self, reason: str, detail: str) -> None:
-        """Note why there will be no result, and let go of what was there."""
-        self.reason, self.detail = reason, " ".join(detail.split())[:500]
+    def reject(self, reason: str, message: str) -> None:
+        """Write down why there will be no result, and let go of what was there."""
+        self.reason, self.message = reason, " ".join(message.split())[:500]
         self.release()
 
     def release(self) -> None:
         """Let go of pixels and canvas."""
-        self.content, self.pixels = b"", None
+        self.content, self.beside, self.inputs = b"", {}, {}
         if self.canvas is not None:
             self.canvas.close()
             self.canvas = None
 
 
 def attempt(stage: Callable[[Request], None], fatal: tuple[type[Exception], ...] = ()) -> Callable[[Request], Request]:
-    """``stage`` for images that have not failed yet; its time is added up and its failure becomes the reason.
+    """``stage`` for requests that have not failed yet; its time is added up and its failure becomes the reason.
 
     ``fatal`` errors are not one image's trouble and end the job.
     """
@@ -91,8 +97,8 @@ def attempt(stage: Callable[[Request], None], fatal: tuple[type[Exception], ...]
         start = time.perf_counter()
         try:
             stage(request)
-        except ImageRejected as error:
-            request.reject(error.reason, error.detail)
+        except Rejected as error:
+            request.reject(error.reason, error.message)
         except (OutOfMemory, MemoryError) as error:
             request.reject("out-of-memory", str(error))
         except fatal:
@@ -105,101 +111,94 @@ def attempt(stage: Callable[[Request], None], fatal: tuple[type[Exception], ...]
     return run
 
 
-def ahead(
-    pool: ThreadPoolExecutor,
-    work: Callable[[Item], Result],
-    items: Iterable[Item],
-    weigh: Callable[[Item], int],
-    most: int,
-) -> Iterator[Result]:
-    """``map(work, items)`` in order, with items of a total weight of about ``most`` in the threads or waiting."""
-    waiting: deque[tuple[Future[Result], int]] = deque()
-    weight = 0
-    for item in items:
-        waiting.append((pool.submit(work, item), weigh(item)))
-        weight += waiting[-1][1]
-        while waiting and (weight >= most or waiting[0][0].done()):
-            future, freed = waiting.popleft()
-            weight -= freed
-            yield future.result()
-    while waiting:
-        yield waiting.popleft()[0].result()
-
-
 @dataclass(frozen=True)
-class Tile:
-    """A window of an open image, waiting for its batch."""
+class PendingTile:
+    """A tile of an open request, waiting for its batch."""
 
     request: Request
-    window: Window
+    tile: Tile
+    shapes: tuple[tuple[int, ...], ...]
+    """Of all that goes into the net with it: those of one batch are alike."""
+    pixels: int
+    """That the net sees for it: its own, and those of images that go whole with it."""
+
+    def cut(self, name: str) -> NDArray:
+        """The tile's part of an input that is cut with the image."""
+        rows, columns = self.tile
+        return self.request.inputs[name][rows.start : rows.stop, columns.start : columns.stop]
 
 
 class _Line:
-    """Open images in the order in which they came and must go, and the memory that their canvases take."""
+    """Open requests in the order in which they came and must go, and the memory that their canvases take."""
 
     def __init__(self) -> None:
-        self._images: deque[tuple[Request, int]] = deque()
+        self._requests: deque[tuple[Request, int]] = deque()
         self.memory = 0
 
     def append(self, request: Request) -> None:
-        self._images.append((request, _weigh_canvas(request)))
-        self.memory += self._images[-1][1]
+        self._requests.append((request, _weigh_canvas(request)))
+        self.memory += self._requests[-1][1]
 
     def done(self) -> Iterator[Request]:
         """Let those at the head go that wait for nothing more."""
-        while self._images and (not self._images[0][0].tiles_left or self._images[0][0].settled):
-            request, freed = self._images.popleft()
+        while self._requests and (not self._requests[0][0].tiles_left or self._requests[0][0].settled):
+            request, freed = self._requests.popleft()
             self.memory -= freed
             yield request
 
 
+_Buckets = dict[tuple[tuple[int, ...], ...], list[PendingTile]]  # by what is alike in a batch
+
+
 class Pipeline:
-    """Scores streams of images with ``generator``.
+    """Scores streams of images with ``predictor``.
 
     ``finish`` turns an image's full canvas into its ``result``. ``known`` looks at an image that was read and says
-    whether it was scored before; it is then skipped. Both are called from threads.
+    whether it was scored before; it is then skipped. Both are called from threads. The artifact goes from image to
+    image, see :func:`gan_lib.scoring.inputs.require_image_to_image`.
     """
 
     def __init__(
         self,
-        generator: TilePredictor,
+        predictor: TilePredictor,
         limits: Limits,
         finish: Callable[[Request], None],
         known: Callable[[Request], bool] | None = None,
         threads: int = 2,
     ) -> None:
-        self._predictor = generator
-        self._limits = limits
+        artifact = predictor.artifact
+        self._predictor = predictor
+        self._decoder = InputDecoder(artifact.inputs, str(artifact.image_input), limits)
         self._finish = finish
         self._known = known
         self._threads = threads
 
-    def run(self, images: Iterable[Request]) -> Iterator[Request]:
-        """The same images in the same order, each with a result or a reason."""
+    def run(self, requests: Iterable[Request]) -> Iterator[Request]:
+        """The same requests in the same order, each with a result or a reason."""
         with ThreadPoolExecutor(self._threads, thread_name_prefix="gan_lib-scoring") as pool:
-            read = ahead(pool, attempt(self._read), images, weigh=lambda request: 1, most=READ_AHEAD)
-            decoded = ahead(pool, attempt(self._decode), read, _weigh_pixels, DECODED_AHEAD_BYTES)
-            enlarged = self._enlarge(decoded)
+            read = map_in_order(pool, attempt(self._read), requests, weigh=lambda request: 1, limit=READ_AHEAD)
+            decoded = map_in_order(pool, attempt(self._decode), read, _weigh_pixels, DECODED_AHEAD_BYTES)
+            predicted = self._predict(decoded)
             encode = attempt(self._encode, fatal=(OSError,))  # a full disk is not the image's fault
-            yield from ahead(pool, encode, enlarged, _weigh_canvas, ENCODED_BEHIND_BYTES)
+            yield from map_in_order(pool, encode, predicted, _weigh_canvas, ENCODED_BEHIND_BYTES)
 
     def _read(self, request: Request) -> None:
         try:
             request.content = request.read()
+            request.beside = request.read_beside()
         except OSError as error:
-            raise ImageRejected("unreadable", str(error)) from error
+            raise Rejected("unreadable", str(error)) from error
         if not request.content:
-            raise ImageRejected("empty", "it has no bytes")
+            raise Rejected("empty", "it has no bytes")
         if self._known is not None and self._known(request):
             request.skipped = True
             request.release()
             return
-        height, width = size_of(request.content)
-        request.area = height * width
+        request.decoded_bytes = self._decoder.decoded_bytes(request.content, request.beside)
 
     def _decode(self, request: Request) -> None:
-        request.pixels = decode(request.content, self._limits)
-        request.content = b""
+        request.inputs = self._decoder.decode(request.content, request.beside)
+        request.content, request.beside = b"", {}
 
     def _encode(self, request: Request) -> None:
         try:
@@ -207,18 +206,18 @@ class Pipeline:
         finally:
             request.release()
 
-    def _enlarge(self, images: Iterable[Request]) -> Iterator[Request]:
-        """Translate in batches of equal tiles over several images; yields each image when its last tile is done."""
+    def _predict(self, requests: Iterable[Request]) -> Iterator[Request]:
+        """Run the net on batches of equal tiles over several images; yields each when its last tile is done."""
         line = _Line()
-        buckets: dict[tuple[int, int], list[Tile]] = {}
-        for request in images:
-            tiles = self._tiles(request)
+        buckets: _Buckets = {}
+        for request in requests:
+            pending = self._pending(request)
             line.append(request)
-            for tile in tiles:
-                bucket = buckets.setdefault(tile.window.shape, [])
+            for tile in pending:
+                bucket = buckets.setdefault(tile.shapes, [])
                 bucket.append(tile)
-                if (len(bucket) + 1) * tile.window.area > self._predictor.batch_pixels:
-                    self._run(buckets.pop(tile.window.shape))
+                if (len(bucket) + 1) * tile.pixels > self._predictor.batch_pixels:
+                    self._run(buckets.pop(tile.shapes))
             yield from line.done()
             while buckets and self._too_much_waits(line, buckets):
                 self._run(buckets.pop(next(iter(buckets))))  # the one that has waited longest
@@ -227,52 +226,64 @@ class Pipeline:
             self._run(bucket)
         yield from line.done()
 
-    def _too_much_waits(self, line: _Line, buckets: Mapping[tuple[int, int], list[Tile]]) -> bool:
+    def _too_much_waits(self, line: _Line, buckets: _Buckets) -> bool:
         """Whether batches must be run before they are full, lest what waits for them takes all the memory."""
-        return _pixels_in(buckets) > _BATCHES_OPEN * self._predictor.batch_pixels or line.memory > OPEN_BYTES
+        waiting = sum(len(bucket) * bucket[0].pixels for bucket in buckets.values())
+        return waiting > _BATCHES_OPEN * self._predictor.batch_pixels or line.memory > OPEN_BYTES
 
-    def _tiles(self, request: Request) -> list[Tile]:
-        windows: list[Window] = []
+    def _pending(self, request: Request) -> list[PendingTile]:
+        tiles: list[Tile] = []
 
         def open_canvas(request: Request) -> None:
-            windows.extend(self._open(request))
+            tiles.extend(self._open(request))
 
         attempt(open_canvas)(request)
-        request.tiles_left = len(windows)
-        return [Tile(request, window) for window in windows]
+        request.tiles_left = len(tiles)
+        return [self._pending_tile(request, tile) for tile in tiles]
 
-    def _open(self, request: Request) -> list[Window]:
-        """Choose the windows and the canvas of a decoded image."""
+    def _pending_tile(self, request: Request, tile: Tile) -> PendingTile:
+        whole_inputs = {name: array for name, array in request.inputs.items() if name not in self._decoder.tiled}
+        extra = (a.shape[0] * a.shape[1] for n, a in whole_inputs.items() if isinstance(self._port(n), WITH_PIXELS))
+        shapes = (tile.shape, *(array.shape for array in whole_inputs.values()))
+        return PendingTile(request, tile, shapes, tile.area + sum(extra))
+
+    def _port(self, name: str) -> object:
+        return self._decoder.inputs[name]
+
+    def _open(self, request: Request) -> list[Tile]:
+        """Choose the tiles and the canvas of a decoded request."""
         artifact, settings = self._predictor.artifact, self._predictor.settings
-        assert request.pixels is not None
-        height, width = request.pixels.shape[:2]
-        request.height, request.width = height * artifact.scale, width * artifact.scale
-        request.pixels = _pad(request.pixels, artifact.multiple)
-        padded = request.pixels.shape[:2]
-        too_large = request.height * request.width * 3 > settings.canvas_megabytes * MEGABYTE
-        if artifact.halo is not None:
-            windows = plan(padded[0], padded[1], settings.tile**2, artifact.halo, artifact.multiple)
-            canvas_class = DiskCanvas if too_large else MemoryCanvas
-            request.canvas = canvas_class(request.height, request.width, artifact.scale)
-            return windows
-        if padded[0] * padded[1] <= settings.whole_up_to:
-            request.canvas = MemoryCanvas(request.height, request.width, artifact.scale)
+        channels = self._predictor.output.channels
+        scale, halo, divisor = artifact.scale, artifact.halo, artifact.size_divisor
+        height, width = request.inputs[self._decoder.image].shape[:2]
+        request.height, request.width = height * scale, width * scale
+        for name in self._decoder.tiled:
+            request.inputs[name] = _padded(request.inputs[name], divisor)
+        padded = request.inputs[self._decoder.image].shape[:2]
+        result = (request.height, request.width, channels)
+        too_large = request.height * request.width * channels > settings.canvas_megabytes * MEGABYTE
+        if halo is not None:
+            tiles = plan(padded[0], padded[1], settings.tile**2, halo, divisor)
+            request.canvas = (DiskCanvas if too_large else MemoryCanvas)(*result, scale)
+            return tiles
+        if padded[0] * padded[1] <= settings.whole_up_to or self._decoder.takes_one_size:
+            request.canvas = MemoryCanvas(*result, scale)
             return [whole(*padded)]
         if too_large:
-            raise ImageRejected("too-many-pixels", f"{height}x{width} is too large to be blended in memory")
-        half_overlap = -(-settings.overlap // 2 // artifact.multiple) * artifact.multiple
-        windows = plan(padded[0], padded[1], settings.tile**2, half_overlap, artifact.multiple)
-        request.canvas = BlendingCanvas(request.height, request.width, artifact.scale, windows)
-        return windows
+            raise Rejected("too-many-pixels", f"{height}x{width} is too large to be blended in memory")
+        half_overlap = -(-settings.overlap // 2 // divisor) * divisor
+        tiles = plan(padded[0], padded[1], settings.tile**2, half_overlap, divisor)
+        request.canvas = BlendingCanvas(*result, scale, tiles)
+        return tiles
 
-    def _run(self, tiles: list[Tile]) -> None:
-        """Translate tiles of one shape together and paste each; where one does not fit, cut it smaller."""
+    def _run(self, tiles: list[PendingTile]) -> None:
+        """Predict tiles of one shape together and paste each; where one does not fit, cut it smaller."""
         tiles = [tile for tile in tiles if not tile.request.settled]
         if not tiles:
             return
         start = time.perf_counter()
-        batch = torch.from_numpy(np.stack([_seen(tile) for tile in tiles])).permute(0, 3, 1, 2)
         try:
+            batch = [self._stacked(name, tiles) for name in self._decoder.inputs]
             results = self._predictor.run(batch).permute(0, 2, 3, 1).numpy()
         except OutOfMemory as error:
             self._run_smaller(tiles, error)
@@ -280,29 +291,37 @@ class Pipeline:
         except Exception as error:
             self._run_apart(tiles, error)
             return
-        share = (time.perf_counter() - start) / len(tiles)
+        seconds = (time.perf_counter() - start) / len(tiles)
         for tile, values in zip(tiles, results, strict=True):
-            tile.request.seconds += share
+            tile.request.seconds += seconds
             _paste(tile, values)
 
-    def _run_smaller(self, tiles: list[Tile], error: OutOfMemory) -> None:
+    def _stacked(self, name: str, tiles: list[PendingTile]) -> Tensor:
+        cut = name in self._decoder.tiled
+        batch = torch.from_numpy(np.stack([tile.cut(name) if cut else tile.request.inputs[name] for tile in tiles]))
+        return batch.permute(0, 3, 1, 2) if isinstance(self._port(name), WITH_PIXELS) else batch
+
+    def _run_smaller(self, tiles: list[PendingTile], error: OutOfMemory) -> None:
         artifact = self._predictor.artifact
-        for tile in tiles:
-            request = tile.request
+        for pending in tiles:
+            request = pending.request
             request.tiles_left -= 1
-            if artifact.halo is None or request.pixels is None:
+            if request.settled:
+                continue
+            if artifact.halo is None:
                 request.reject("out-of-memory", str(error))
                 continue
+            size = request.inputs[self._decoder.image].shape[:2]
             try:
-                parts = split(tile.window, artifact.halo, artifact.multiple, *request.pixels.shape[:2])
+                parts = split(pending.tile, artifact.halo, artifact.size_divisor, *size)
             except UserError:
                 request.reject("out-of-memory", str(error))
                 continue
             request.tiles_left += len(parts)
             for part in parts:
-                self._run([Tile(request, part)])
+                self._run([self._pending_tile(request, part)])
 
-    def _run_apart(self, tiles: list[Tile], error: Exception) -> None:
+    def _run_apart(self, tiles: list[PendingTile], error: Exception) -> None:
         """The net failed on this batch: find out on which image, so that only that one is lost."""
         if len(tiles) > 1:
             for tile in tiles:
@@ -312,35 +331,28 @@ class Pipeline:
         tiles[0].request.reject("failed", f"{type(error).__name__}: {error}")
 
 
-def _paste(tile: Tile, values: NDArray[np.uint8]) -> None:
+def _paste(pending: PendingTile, values: NDArray[np.uint8]) -> None:
     def paste(request: Request) -> None:
         assert request.canvas is not None
-        request.canvas.paste(tile.window, values)
+        request.canvas.paste(pending.tile, values)
 
-    attempt(paste)(tile.request)
-    tile.request.tiles_left -= 1
-    if not tile.request.tiles_left:
-        tile.request.pixels = None
+    attempt(paste)(pending.request)
+    pending.request.tiles_left -= 1
+    if not pending.request.tiles_left:
+        pending.request.inputs = {}
 
 
 def _weigh_pixels(request: Request) -> int:
-    return 0 if request.settled else 3 * request.area
+    return 0 if request.settled else request.decoded_bytes
 
 
 def _weigh_canvas(request: Request) -> int:
     return 0 if request.canvas is None else request.canvas.memory
 
 
-def _pad(pixels: NDArray[np.uint8], multiple: int) -> NDArray[np.uint8]:
-    below, right = -pixels.shape[0] % multiple, -pixels.shape[1] % multiple
-    return np.pad(pixels, ((0, below), (0, right), (0, 0)), mode="edge") if below or right else pixels
-
-
-def _seen(tile: Tile) -> NDArray[np.uint8]:
-    rows, columns = tile.window
-    assert tile.request.pixels is not None
-    return tile.request.pixels[rows.start : rows.stop, columns.start : columns.stop]
-
-
-def _pixels_in(buckets: Mapping[tuple[int, int], list[Tile]]) -> int:
-    return sum(len(bucket) * height * width for (height, width), bucket in buckets.items())
+def _padded(pixels: NDArray, size_divisor: int) -> NDArray:
+    """(height, width, channels), continued by its edge until ``size_divisor`` divides both sides."""
+    if not pixels.shape[0] % size_divisor and not pixels.shape[1] % size_divisor:
+        return pixels
+    batch = torch.from_numpy(np.require(pixels, requirements="W"))[None].permute(0, 3, 1, 2)
+    return np.ascontiguousarray(pad_to_divisor(batch, size_divisor).permute(0, 2, 3, 1)[0].numpy())

@@ -1,17 +1,19 @@
-"""An artifact at work on one device: batches of equal tiles in, translated tiles out, and what happens without memory.
+"""An artifact at work on one device: batches of equal tiles in, their results out, and what happens without memory.
 
 Knows nothing of files, images' borders or Spark.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from gan_lib.core.allocator import keep_freed_memory
-from gan_lib.export.artifact import Artifact
+from gan_lib.export.artifact import Artifact, pad_to_divisor, to_images, to_values
+from gan_lib.export.ports import Image, LabelMap, Mask, Port
 from gan_lib.scoring.settings import TilingSettings
 
 CPU_BATCH_PIXELS = 256 * 256
@@ -26,7 +28,7 @@ class OutOfMemory(Exception):
 
 
 class TilePredictor:
-    """Runs ``artifact`` on ``device``.
+    """Runs ``artifact``, which goes from image to image, on ``device``.
 
     ``batch_pixels`` is how many input pixels go into a batch; it is halved for good whenever memory runs out.
     """
@@ -39,19 +41,29 @@ class TilePredictor:
         if device.type == "cpu":
             keep_freed_memory()
         self.batch_pixels = settings.batch_pixels or (CPU_BATCH_PIXELS if device.type == "cpu" else GPU_BATCH_PIXELS)
-        self._forward = ensembled(artifact.net) if settings.self_ensemble else artifact.net
+        self._ports = tuple(artifact.inputs.values())
+        self._image = tuple(artifact.inputs).index(str(artifact.image_input))
+        self._result = tuple(artifact.outputs).index(str(artifact.image_output))
+        output = artifact.outputs[str(artifact.image_output)]
+        assert isinstance(output, Image)
+        self.output = output
+        self._forward: Callable[..., Tensor] = self._run_net
+        if settings.self_ensemble:
+            turned = [i == self._image or isinstance(port, Mask | LabelMap) for i, port in enumerate(self._ports)]
+            self._forward = ensembled(self._run_net, turned)
 
     @torch.inference_mode()
-    def run(self, tiles: Tensor) -> Tensor:
-        """(B, 3, h, w) uint8 on the CPU -> (B, 3, scale*h, scale*w) uint8 on the CPU.
+    def run(self, batch: Sequence[Tensor]) -> Tensor:
+        """One tensor for each input, on the CPU -> (B, channels, scale*h, scale*w) uint8 on the CPU.
 
+        Images are (B, channels, h, w) uint8, masks and label maps (B, 1, h, w) integers, all else as the net sees it.
         Where a batch does not fit, its halves are tried.
 
         Raises:
             OutOfMemory: a single tile does not fit.
         """
         try:
-            return self._translate(tiles)
+            return self._predict(batch)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -59,27 +71,66 @@ class TilePredictor:
         # Only here, outside the handler, is the failed batch gone that the exception's frames held.
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+        tiles = batch[self._image]
         if len(tiles) == 1:
             raise OutOfMemory(f"a tile of {tiles.shape[-2]}x{tiles.shape[-1]} pixels does not fit: {message}")
         self.batch_pixels = max(1, tiles[0, 0].numel() * len(tiles) // 2)
         half = len(tiles) // 2
-        return torch.cat([self.run(tiles[:half]), self.run(tiles[half:])])
+        return torch.cat([self.run([values[:half] for values in batch]), self.run([values[half:] for values in batch])])
 
-    def _translate(self, tiles: Tensor) -> Tensor:
-        values = self.artifact.to_values(tiles.to(self.device, non_blocking=True))
-        return self.artifact.to_images(self._forward(values)).cpu()
+    def _predict(self, batch: Sequence[Tensor]) -> Tensor:
+        values = (
+            _TO_INPUT.get(type(port), _as_it_is)(port, value.to(self.device, non_blocking=True))
+            for port, value in zip(self._ports, batch, strict=True)
+        )
+        return to_images(self._forward(*values), self.output).cpu()
+
+    def _run_net(self, *values: Tensor) -> Tensor:
+        results = self.artifact.net(*values)
+        return results if isinstance(results, Tensor) else results[self._result]
 
 
-def ensembled(net: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """The net averaged over the 8 flips and quarter turns of its input (Lim et al. 2017, geometric self-ensemble)."""
+def _padded_image(port: Image, levels: Tensor) -> Tensor:
+    """Tiles fit already; what goes whole with them, such as a style image, may not."""
+    return pad_to_divisor(to_values(levels, port), port.size_divisor)
 
-    def average(values: Tensor) -> Tensor:
+
+def _mask(port: Mask, mask: Tensor) -> Tensor:
+    return mask.float()
+
+
+def _label_map(port: LabelMap, classes: Tensor) -> Tensor:
+    return classes[:, 0].long()
+
+
+def _as_it_is(port: Port, values: Tensor) -> Tensor:
+    return values
+
+
+# How what the rows' decoders give becomes what the net sees, on the device.
+_TO_INPUT: Mapping[type[Port], Callable[[Any, Tensor], Tensor]] = {
+    Image: _padded_image,
+    Mask: _mask,
+    LabelMap: _label_map,
+}
+
+
+def ensembled(net: Callable[..., Tensor], turned: Sequence[bool]) -> Callable[..., Tensor]:
+    """The net averaged over the 8 flips and quarter turns of its input (Lim et al. 2017, geometric self-ensemble).
+
+    ``turned`` says which of its inputs turn with the image: those that are cut with it.
+    """
+
+    def average(*values: Tensor) -> Tensor:
         results = []
         for turns in range(4):
-            for mirrored in (False, True):
-                seen = torch.rot90(values.flip(-1) if mirrored else values, turns, (-2, -1))
-                result = torch.rot90(net(seen), -turns, (-2, -1))
-                results.append(result.flip(-1) if mirrored else result)
+            for flipped in (False, True):
+                seen = [
+                    torch.rot90(value.flip(-1) if flipped else value, turns, (-2, -1)) if with_image else value
+                    for value, with_image in zip(values, turned, strict=True)
+                ]
+                result = torch.rot90(net(*seen), -turns, (-2, -1))
+                results.append(result.flip(-1) if flipped else result)
         return torch.stack(results).mean(0)
 
     return average

@@ -1,13 +1,13 @@
 """The table that says what became of each image, and how parts of it are committed.
 
-A run adds one or more loads. A load appears whole: its rows are staged, moved to their place, and last its note is
-written; a load without a note is replaced by the run that comes after. Layout below the output folder::
+A run adds one or more commits. A commit appears whole: its rows are staged, then moved to the tables, and last its
+record is written; rows without a record are replaced by the run that comes after. Layout below the output folder::
 
-    _tables/results/load=NAME/*.parquet    scored, and kept from an earlier run
-    _tables/rejects/load=NAME/*.parquet    each with its reason
-    _tables/loads/NAME.json                the note: counts, model, settings
-    _tables/_staging/                      what is not finished
-    _tables/watch.json                     of incremental runs alone
+    _tables/results/commit=NAME/*.parquet    scored, and kept from an earlier run
+    _tables/rejects/commit=NAME/*.parquet    each with its reason
+    _tables/commits/NAME.json                the commit record: counts, model, settings
+    _tables/_staging/                        what is not finished
+    _tables/stream_state.json                of incremental runs alone
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from gan_lib.core import storage
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-WATCH = "watch.json"
+STREAM_STATE = "stream_state.json"
 SCORED, KEPT, REJECTED = "scored", "kept", "rejected"
 
 SCHEMA = pa.schema(
@@ -36,12 +36,12 @@ SCHEMA = pa.schema(
         ("content", pa.binary()),  # the result, where it is not in a file
         ("status", pa.string()),
         ("reason", pa.string()),
-        ("detail", pa.string()),
+        ("message", pa.string()),
         ("width", pa.int32()),
         ("height", pa.int32()),
         ("seconds", pa.float64()),
         ("source_sha256", pa.string()),
-        ("source_stamp", pa.string()),  # the listing's size and time of change
+        ("source_etag", pa.string()),  # changes in a listing with the content: size, and ETag or time of change
         ("model", pa.string()),
         ("model_version", pa.string()),
         ("settings", pa.string()),  # digest of what shows in the images
@@ -50,8 +50,8 @@ SCHEMA = pa.schema(
     ]
 )
 SPARK_SCHEMA = (
-    "key string, output string, content binary, status string, reason string, detail string, width int, height int, "
-    "seconds double, source_sha256 string, source_stamp string, model string, model_version string, settings string, "
+    "key string, output string, content binary, status string, reason string, message string, width int, height int, "
+    "seconds double, source_sha256 string, source_etag string, model string, model_version string, settings string, "
     "run string, scored_at timestamp"
 )
 
@@ -111,13 +111,16 @@ class Tables:
         """URL of the folder for what is not finished; the next run empties it."""
         return storage.join(self.url, "_staging")
 
-    def note(self, load: str) -> dict[str, Any] | None:
-        """The note of a committed load, None where it is not committed."""
-        url = storage.join(self.url, "loads", f"{load}.json")
+    def commit_record(self, commit: str) -> dict[str, Any] | None:
+        """The record of a commit, None where there is no such commit."""
+        url = storage.join(self.url, "commits", f"{commit}.json")
         return json.loads(storage.read_bytes(url)) if storage.exists(url) else None
 
-    def commit(self, rows: DataFrame, load: str, facts: Mapping[str, Any]) -> Summary:
-        """Compute ``rows`` (of :data:`SPARK_SCHEMA`), make them the load's, and return what they say."""
+    def commit(self, rows: DataFrame, name: str, facts: Mapping[str, Any]) -> Summary:
+        """Compute ``rows`` (of :data:`SPARK_SCHEMA`), make them the commit ``name``, and return what they say.
+
+        ``facts`` go into its record, beside the counts.
+        """
         from pyspark.sql import functions as F
 
         staging = storage.join(self.staging, uuid.uuid4().hex)
@@ -126,45 +129,45 @@ class Tables:
             with_side.write.partitionBy("side").parquet(staging)
             summary = summarise(rows.sparkSession, staging)
             for side in ("results", "rejects"):
-                self._place(storage.join(staging, f"side={side}"), storage.join(self.url, side, f"load={load}"))
+                self._publish(storage.join(staging, f"side={side}"), storage.join(self.url, side, f"commit={name}"))
         finally:
             storage.remove_tree(staging)
-        note = {**facts, **asdict(summary)}
-        storage.write_atomic(storage.join(self.url, "loads", f"{load}.json"), json.dumps(note, indent=2).encode())
+        record = {**facts, **asdict(summary)}
+        storage.write_atomic(storage.join(self.url, "commits", f"{name}.json"), json.dumps(record, indent=2).encode())
         return summary
 
     def committed(self) -> list[str]:
-        """The names of the committed loads."""
-        names = storage.list_names(storage.join(self.url, "loads"))
+        """The names of all commits."""
+        names = storage.list_names(storage.join(self.url, "commits"))
         return [name.removesuffix(".json") for name in names if name.endswith(".json")]
 
     def committed_rows(self, spark: SparkSession) -> DataFrame | None:
-        """The rows of all committed loads, results and rejects; None where there are none."""
+        """The rows of all commits, results and rejects; None where there are none."""
         sides = (self.results, self.rejects)
-        paths = [storage.join(side, f"load={load}") for load in self.committed() for side in sides]
+        paths = [storage.join(side, f"commit={name}") for name in self.committed() for side in sides]
         return spark.read.schema(SPARK_SCHEMA).parquet(*paths) if paths else None
 
     def sweep(self) -> None:
-        """Remove what a killed run left: staged rows and images, and loads that it did not commit."""
+        """Remove what a killed run left: staged rows and images, and rows that it did not commit."""
         storage.remove_tree(self.staging)
-        committed = {f"load={load}" for load in self.committed()}
+        committed = {f"commit={name}" for name in self.committed()}
         for side in (self.results, self.rejects):
             for name in storage.list_names(side):
                 if name not in committed:
                     storage.remove_tree(storage.join(side, name))
 
-    def keep_only(self, loads: Iterable[str]) -> None:
-        """Remove all loads but these: they belong to another cut of the input."""
-        for load in sorted(set(self.committed()) - set(loads)):
-            storage.remove_tree(storage.join(self.url, "loads", f"{load}.json"))
+    def keep_only(self, names: Iterable[str]) -> None:
+        """Remove all commits but these: they belong to another cut of the input."""
+        for name in sorted(set(self.committed()) - set(names)):
+            storage.remove_tree(storage.join(self.url, "commits", f"{name}.json"))
         self.sweep()
 
     def forget(self) -> None:
-        """Remove all loads: their images are about to be scored again."""
-        for part in ("loads", "results", "rejects"):  # the notes first: what has none is not committed
+        """Remove all commits: their images are about to be scored again."""
+        for part in ("commits", "results", "rejects"):  # the records first: what has none is not committed
             storage.remove_tree(storage.join(self.url, part))
 
-    def _place(self, staged: str, final: str) -> None:
+    def _publish(self, staged: str, final: str) -> None:
         storage.remove_tree(final)
         storage.make_folder(final.rpartition("/")[0])
         if storage.exists(staged):

@@ -8,8 +8,11 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from gan_lib.core.config import Settings
+from gan_lib.core.config import Settings, Url
 from gan_lib.core.images import PILLOW_BOMB_LIMIT, Limits
+
+Constant = int | float | str | tuple[float, ...]
+"""A value that all images share: a label's class or name, a vector's numbers, a seed, an image's path or URL."""
 
 
 class TilingSettings(Settings):
@@ -29,33 +32,54 @@ class TilingSettings(Settings):
     """Average over the 8 flips and quarter turns of the image: 8 times the work for some 0.1 dB (EDSR, 2017)."""
 
 
-class OutputSettings(Settings):
+class EncodingSettings(Settings):
+    """As what kind of file the results are written."""
+
+    format: Literal["png", "jpeg", "webp"] = "png"
+    """Of the results; PNG is exact."""
+    quality: int = Field(default=92, ge=1, le=100)
+    """Of JPEG and WebP."""
+
+
+class OutputSettings(EncodingSettings):
     """Where the results go, and as what."""
 
-    url: str
+    url: Url
     """Folder of the results. Tables are written below ``_tables`` in it."""
     files: bool = True
     """Write one image file for each input. False: the table of results holds them, in a column ``content``."""
-    format: Literal["png", "jpeg", "webp"] = "png"
-    quality: int = Field(default=92, ge=1, le=100)
-    """Of JPEG and WebP; PNG is exact."""
 
 
 class InputSettings(Settings):
-    """What is scored: the images of a folder and all below it, or of a table's column."""
+    """What is scored: the images of a folder and all below it, or of a table's column.
 
-    folder: str | None = None
+    What a model takes beside the image is named by its signature: a mask, a style image, a label, a vector, and
+    ``seed`` where it takes random numbers. Each comes from a column, a folder or a constant.
+    """
+
+    folder: Url | None = None
+    """Folder of images; those in the folders below it count too."""
     table: str | None = None
     """A table's name in the catalog, or the folder of Parquet files."""
     key: str = "path"
     """Column that names each image of a table; it must be unique."""
     content: str = "content"
     """Column with the encoded images of a table."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Of a table: input of the model -> column with its values; by default the column of the input's own name."""
+    folders: dict[str, Url] = Field(default_factory=dict)
+    """Of a folder: input of the model -> folder with a file for each image, of the same name but for its suffix."""
+    values: dict[str, Constant] = Field(default_factory=dict)
+    """Input of the model -> the value that all images share, such as ``{label: 3}``."""
 
     @model_validator(mode="after")
     def _one_of_two(self) -> InputSettings:
         if (self.folder is None) == (self.table is None):
             raise ValueError("name either a folder or a table")
+        if self.columns and self.table is None:
+            raise ValueError("columns are a table's; a folder of images goes with folders of the same names")
+        if self.folders and self.folder is None:
+            raise ValueError("folders go with a folder of images; a table has columns")
         return self
 
 
@@ -63,6 +87,7 @@ class IncrementalSettings(Settings):
     """Scoring what arrived since the last run."""
 
     enabled: bool = False
+    """Score only what the runs before have not seen."""
     on_change: Literal["ask", "rescore", "continue"] = "ask"
     """What to do when the model's version, a setting that shows in the images, or an image scored before has
     changed: stop and ask (exit code 4), score everything again, or leave old results as they are."""
@@ -70,11 +95,11 @@ class IncrementalSettings(Settings):
     """Files in one micro-batch: as many are looked at again when a run was killed."""
     settle_seconds: float = Field(default=0, ge=0)
     """Files on a disk that changed less than this many seconds ago are left to the next run, because they may still be
-    being written. 0 where files appear whole: renamed into place, or in an object store."""
+    being written. 0 where files appear whole: renamed to their names, or in an object store."""
 
 
 class ScoreLimits(Limits):
-    """As in preprocessing, but an image that is to be translated may be twice as large."""
+    """As in preprocessing, but an image that is to be scored may be twice as large."""
 
     max_pixels: int = Field(default=100_000_000, gt=0, le=PILLOW_BOMB_LIMIT)
     """Largest width times height."""
@@ -85,21 +110,29 @@ class ScoreSettings(Settings):
 
     model: str
     """``models:/NAME@ALIAS`` or ``models:/NAME/VERSION``."""
-    trusted_nets: tuple[str, ...] = ("gan_lib.nets",)
-    """Packages that the model's net may come from; add your own where you trained a net of yours."""
+    trusted_packages: tuple[str, ...] = ()
+    """Packages beside gan_lib's own that the model's net may come from; the workers must have them too."""
     input: InputSettings
+    """What is scored."""
     output: OutputSettings
+    """Where the results go."""
     tiling: TilingSettings = TilingSettings()
+    """How images are cut to fit into memory."""
     limits: ScoreLimits = ScoreLimits()
+    """What an image may cost."""
     incremental: IncrementalSettings = IncrementalSettings()
+    """Scoring what arrived since the last run."""
     tasks: int | None = Field(default=None, ge=1)
-    """Spark tasks that share a folder's images. None: eight for each slot, so that the last ones end together."""
+    """Spark tasks that score a folder. None: eight for each slot, so that the last ones end together."""
     max_rejected_share: float = Field(default=0.1, ge=0, le=1)
-    """Exit with 3 when a larger share of the images than this was rejected."""
+    """Exit with 3 when a larger part of the images than this was rejected."""
 
     def digest(self) -> str:
         """Twelve hex digits that change when a setting that shows in the images does."""
-        tiling = self.tiling.model_dump(include={"whole_up_to", "overlap", "self_ensemble"})
-        output = self.output.model_dump(include={"files", "format", "quality"})
-        relevant = json.dumps([tiling, output, self.limits.model_dump()], sort_keys=True)
-        return hashlib.sha256(relevant.encode()).hexdigest()[:12]
+        relevant = [
+            self.tiling.model_dump(include={"whole_up_to", "overlap", "self_ensemble"}),
+            self.output.model_dump(include={"files", "format", "quality"}),
+            self.limits.model_dump(),
+            self.input.values,
+        ]
+        return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:12]

@@ -1,4 +1,4 @@
-"""What each Spark task of a scoring job does: draw images from its rows, score them, say what became of each.
+"""What each Spark task of a scoring job does: make requests of its rows, score them, say what became of each.
 
 Bytes never cross between Python and the JVM where they need not: files are read and written here, in the worker.
 """
@@ -9,8 +9,8 @@ import datetime
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -18,14 +18,16 @@ import pyarrow as pa
 
 from gan_lib.cluster.session import forget_zip_importers
 from gan_lib.core import storage
-from gan_lib.core.images import ImageRejected, Limits
+from gan_lib.core.errors import Rejected
+from gan_lib.core.images import Limits
 from gan_lib.scoring.encoding import encoders as encoding
-from gan_lib.scoring.encoding import provenance as stamps
+from gan_lib.scoring.encoding import provenance
 from gan_lib.scoring.model import Model, predictor_in_worker
 from gan_lib.scoring.pipeline import Pipeline, Request
 from gan_lib.scoring.results import KEPT, REJECTED, SCHEMA, SCORED, Tables
 from gan_lib.scoring.settings import OutputSettings, TilingSettings
 
+_FILE_LISTS = ("keys", "etags", "outputs", "beside")  # the columns of files, see gan_lib.scoring.files
 _ROWS_A_BATCH = 256
 _BYTES_A_BATCH = 32 * 2**20
 
@@ -36,8 +38,9 @@ class Tag:
 
     output: str | None
     """Path below the output folder; None where results go into the table."""
-    source_stamp: str | None = None
+    source_etag: str | None = None
     source_sha256: str | None = None
+    """Of all that goes into the net."""
 
 
 @dataclass(frozen=True)
@@ -54,21 +57,22 @@ class ScoreTask:
     """MLflow run of the job."""
     count: Callable[[int], None]
     """Told how many images are done, for the progress bar."""
+    constants: Mapping[str, Any] = field(default_factory=dict)
+    """What goes into the net beside each image, by the input's name; of an image the encoded bytes."""
 
     def run_on_files(self, root: str, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Rows of ``keys``, ``stamps`` and ``outputs``, each a list over files below ``root``."""
-        return self._score(_images_of_files(root, self.limits, batches))
+        """Rows of ``keys``, ``etags``, ``outputs`` and ``beside``, each a list over files below ``root``."""
+        return self._score(self._requests_of_files(root, batches))
 
     def run_on_rows(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Rows of ``key`` and ``content``."""
-        return self._score(_images_of_rows(self.output, batches))
+        """Rows of ``key``, ``content`` and, where more goes into the net, ``beside``: a struct by input."""
+        return self._score(self._requests_of_rows(batches))
 
-    def _score(self, images: Iterator[Request]) -> Iterator[pa.RecordBatch]:
-        generator = predictor_in_worker(self.model, self.tiling)
-        pipeline = Pipeline(generator, self.limits, self._finish, self._known)
+    def _score(self, requests: Iterator[Request]) -> Iterator[pa.RecordBatch]:
+        pipeline = Pipeline(predictor_in_worker(self.model, self.tiling), self.limits, self._finish, self._known)
         rows: list[dict[str, Any]] = []
         size = 0
-        for request in pipeline.run(images):
+        for request in pipeline.run(requests):
             rows.append(self._row(request))
             size += len(rows[-1]["content"] or b"")
             if len(rows) >= _ROWS_A_BATCH or size >= _BYTES_A_BATCH:
@@ -78,14 +82,36 @@ class ScoreTask:
             yield self._batch(rows)
         forget_zip_importers()
 
+    def _requests_of_files(self, root: str, batches: Iterable[pa.RecordBatch]) -> Iterator[Request]:
+        for batch in batches:
+            for row in batch.to_pylist():
+                for key, etag, output, beside in zip(*(row[name] for name in _FILE_LISTS), strict=True):
+                    read = partial(_read_file, storage.join(root, key), self.limits)
+                    yield Request(key, read, partial(self._read_beside, dict(beside)), Tag(output, etag))
+
+    def _read_beside(self, urls: Mapping[str, str]) -> dict[str, Any]:
+        return {**self.constants, **{name: _read_file(url, self.limits) for name, url in urls.items()}}
+
+    def _requests_of_rows(self, batches: Iterable[pa.RecordBatch]) -> Iterator[Request]:
+        for batch in batches:
+            besides = batch.column("beside") if "beside" in batch.schema.names else [None] * len(batch)
+            for key, content, beside in zip(batch.column("key"), batch.column("content"), besides, strict=True):
+                name = key.as_py()
+                tag = Tag(f"{name}{encoding.SUFFIX[self.output.format]}" if self.output.files else None)
+                read = partial(_read_row, name, content, self.output)
+                yield Request(name, read, partial(self._beside_of_row, beside), tag)
+
+    def _beside_of_row(self, beside: pa.Scalar | None) -> Mapping[str, Any]:
+        return self.constants if beside is None else {**self.constants, **beside.as_py()}
+
     def _known(self, request: Request) -> bool:
         """Whether the very result is there already, made from the same content in the same way."""
         tag: Tag = request.tag
-        tag.source_sha256 = hashlib.sha256(request.content).hexdigest()
+        tag.source_sha256 = _digest(request.content, request.beside)
         if tag.output is None:
             return False
-        found = stamps.read(storage.join(self.output.url, tag.output))
-        if found is None or any(found.get(key) != value for key, value in self._stamp(request).items()):
+        found = provenance.read(storage.join(self.output.url, tag.output))
+        if found is None or any(found.get(key) != value for key, value in self._provenance(request).items()):
             return False
         request.width, request.height = int(found["width"]), int(found["height"])
         return True
@@ -93,14 +119,19 @@ class ScoreTask:
     def _finish(self, request: Request) -> None:
         assert request.canvas is not None
         tag: Tag = request.tag
-        stamp = {**self._stamp(request), "width": str(request.width), "height": str(request.height), "run": self.run}
+        facts = {
+            **self._provenance(request),
+            "width": str(request.width),
+            "height": str(request.height),
+            "run": self.run,
+        }
         if tag.output is None:
-            request.result = encoding.to_bytes(request.canvas, self.output, stamp)
+            request.result = encoding.to_bytes(request.canvas, self.output, facts)
         else:
             url, scratch = storage.join(self.output.url, tag.output), Tables(self.output.url).staging
-            encoding.to_file(request.canvas, url, self.output, stamp, scratch)
+            encoding.to_file(request.canvas, url, self.output, facts, scratch)
 
-    def _stamp(self, request: Request) -> stamps.Stamp:
+    def _provenance(self, request: Request) -> provenance.Provenance:
         return {
             "model": self.model.name,
             "version": self.model.version,
@@ -118,12 +149,12 @@ class ScoreTask:
             "content": request.result,
             "status": REJECTED if rejected else KEPT if request.skipped else SCORED,
             "reason": request.reason,
-            "detail": request.detail,
+            "message": request.message,
             "width": None if rejected else request.width,
             "height": None if rejected else request.height,
             "seconds": request.seconds,
             "source_sha256": tag.source_sha256,
-            "source_stamp": tag.source_stamp,
+            "source_etag": tag.source_etag,
             "model": self.model.name,
             "model_version": self.model.version,
             "settings": self.settings,
@@ -136,32 +167,25 @@ class ScoreTask:
         return pa.RecordBatch.from_pylist(rows, schema=SCHEMA)
 
 
-def _images_of_files(root: str, limits: Limits, batches: Iterable[pa.RecordBatch]) -> Iterator[Request]:
-    for batch in batches:
-        for row in batch.to_pylist():
-            for key, source_stamp, output in zip(row["keys"], row["stamps"], row["outputs"], strict=True):
-                url = storage.join(root, key)
-                yield Request(key, partial(_read_file, url, limits), Tag(output, source_stamp))
-
-
-def _images_of_rows(output: OutputSettings, batches: Iterable[pa.RecordBatch]) -> Iterator[Request]:
-    for batch in batches:
-        for key, content in zip(batch.column("key"), batch.column("content"), strict=True):
-            name = key.as_py()
-            tag = Tag(f"{name}{encoding.SUFFIX[output.format]}" if output.files else None)
-            yield Request(name, partial(_read_row, name, content, output), tag)
-
-
 def _read_file(url: str, limits: Limits) -> bytes:
     """The file's bytes, but never more than one over the limit, and never of something that is no file."""
     fs, path = storage.open_store(url)
     if storage.is_local(url) and not stat.S_ISREG(os.stat(path).st_mode):
-        raise ImageRejected("not-a-file", "it is a pipe, a socket or a device")
+        raise Rejected("not-a-file", "it is a pipe, a socket or a device")
     with fs.open(path, "rb") as file:
         return bytes(file.read(limits.max_bytes + 1))
 
 
 def _read_row(name: str, content: pa.Scalar, output: OutputSettings) -> bytes:
     if output.files and (not name or name.startswith("/") or ".." in name.split("/") or "\0" in name):
-        raise ImageRejected("bad-name", "the key cannot be the name of a file below the output folder")
+        raise Rejected("bad-name", "the key cannot be the name of a file below the output folder")
     return content.as_py() or b""
+
+
+def _digest(content: bytes, beside: Mapping[str, Any]) -> str:
+    """SHA-256 of the image, and of what goes into the net beside it."""
+    digest = hashlib.sha256(content)
+    for name in sorted(beside):
+        value = beside[name] if isinstance(beside[name], bytes) else repr(beside[name]).encode()
+        digest.update(b"\0%s\0%d\0" % (name.encode(), len(value)) + value)
+    return digest.hexdigest()

@@ -92,7 +92,7 @@ class AttentionNet(nn.Module):
         return images + self.up(features + attended.transpose(1, 2).reshape(features.shape))
 
 
-def translator_of(net_class: type[nn.Module], scale: int, multiple: int = 1, **arguments: int) -> Artifact:
+def artifact_of(net_class: type[nn.Module], scale: int, size_divisor: int = 1, **arguments: int) -> Artifact:
     """An artifact with weights drawn so that all layers matter and results stay in the range, as trained ones do."""
     architecture = Architecture.of(net_class, **arguments)
     generator = torch.Generator().manual_seed(1)
@@ -102,13 +102,13 @@ def translator_of(net_class: type[nn.Module], scale: int, multiple: int = 1, **a
             continue
         fan_in = value[0].numel() if value.dim() > 1 else 25
         value.copy_(torch.randn(value.shape, generator=generator) * 0.5 / fan_in**0.5)
-    image, tiling = Image(size_divisor=multiple), Tiling(scale, receptive_halo(net, multiple))
+    image, tiling = Image(size_divisor=size_divisor), Tiling(scale, receptive_halo(net, size_divisor))
     return Artifact(net, architecture, {"image": image}, {"image": Image()}, tiling)
 
 
 def enlarger() -> Artifact:
     """The net of our own recipe, small: x4, halo of 6."""
-    return translator_of(SRResNet, scale=4, channels=8, blocks=2)
+    return artifact_of(SRResNet, scale=4, base_channels=8, blocks=2)
 
 
 def register_enlarger(settings: TrackingSettings, folder: Path) -> None:
@@ -122,17 +122,17 @@ def register_enlarger(settings: TrackingSettings, folder: Path) -> None:
 
 EXACT = {
     "SRResNet": enlarger,
-    "an upsampler with batch norm": lambda: translator_of(LateUpsampler, scale=4),
-    "a strided net": lambda: translator_of(StridedNet, scale=1, multiple=4),
+    "an upsampler with batch norm": lambda: artifact_of(LateUpsampler, scale=4),
+    "a strided net": lambda: artifact_of(StridedNet, scale=1, size_divisor=4),
 }
 
 
 def whole_image_net() -> Artifact:
     """An artifact that cannot be tiled exactly."""
-    return translator_of(InstanceNormNet, scale=1)
+    return artifact_of(InstanceNormNet, scale=1)
 
 
 GLOBAL = {
     "instance norm": whole_image_net,
-    "attention": lambda: translator_of(AttentionNet, scale=1, multiple=4),
+    "attention": lambda: artifact_of(AttentionNet, scale=1, size_divisor=4),
 }

@@ -18,32 +18,32 @@ from gan_lib.scoring.pipeline import Pipeline, Request
 from gan_lib.scoring.predictor import TilePredictor
 from gan_lib.scoring.settings import TilingSettings
 from gan_lib.scoring.tiling.canvas import BlendingCanvas
-from gan_lib.scoring.tiling.tiles import Window, plan
+from gan_lib.scoring.tiling.tiles import Tile, plan
 
-Cut = tuple[int, int, int, list[Window]]  # height, width, scale, overlapping windows
+Cut = tuple[int, int, int, list[Tile]]  # height, width, scale, overlapping tiles
 
 
 @st.composite
 def cuts(draw: st.DrawFn) -> Cut:
     """An image and how it is cut."""
     height, width = draw(st.integers(20, 150)), draw(st.integers(20, 150))
-    windows = plan(height, width, draw(st.integers(16, 64)) ** 2, draw(st.integers(1, 12)), 1)
-    return height, width, draw(st.sampled_from([1, 2, 4])), windows
+    tiles = plan(height, width, draw(st.integers(16, 64)) ** 2, draw(st.integers(1, 12)), 1)
+    return height, width, draw(st.sampled_from([1, 2, 4])), tiles
 
 
 def blend(cut: Cut, levels: list[int]) -> np.ndarray:
-    """What windows look like together, each of which is one level all over."""
-    height, width, scale, windows = cut
-    canvas = BlendingCanvas(height * scale, width * scale, scale, windows)
-    for window, level in zip(windows, levels, strict=True):
-        rows, columns = window.shape
-        canvas.paste(window, np.full((rows * scale, columns * scale, 3), level, np.uint8))
+    """What tiles look like together, each of which is one level all over."""
+    height, width, scale, tiles = cut
+    canvas = BlendingCanvas(height * scale, width * scale, 3, scale, tiles)
+    for tile, level in zip(tiles, levels, strict=True):
+        rows, columns = tile.shape
+        canvas.paste(tile, np.full((rows * scale, columns * scale, 3), level, np.uint8))
     return canvas.pixels.astype(int)
 
 
-def narrowest_fade(windows: list[Window], axis: int) -> int:
+def narrowest_fade(tiles: list[Tile], axis: int) -> int:
     """Input pixels over which two neighbours along an axis fade at least: what both see, but no more than a core."""
-    spans = sorted({window[axis] for window in windows})
+    spans = sorted({tile[axis] for tile in tiles})
     shared = [left.stop - right.start for left, right in pairwise(spans)]
     cores = [span.last - span.first for span in spans]
     return max(1, min([*shared, *cores]) - 1)  # -1: halves are whole pixels
@@ -67,12 +67,12 @@ def test_what_tiles_disagree_by_is_spread_over_their_overlap(cut: Cut, seed: int
 
 
 def score(artifact: Artifact, pixels: Pixels, **tiling: int) -> np.ndarray:
-    def keep(image: Request) -> None:
-        image.result = image.canvas.pixels  # type: ignore[union-attr]
+    def keep(request: Request) -> None:
+        request.result = request.canvas.pixels  # type: ignore[union-attr]
 
-    generator = TilePredictor(artifact, torch.device("cpu"), TilingSettings(**tiling))
+    predictor = TilePredictor(artifact, torch.device("cpu"), TilingSettings(**tiling))
     content = encoded("PNG", pixels)
-    (done,) = Pipeline(generator, Limits(), keep).run([Request("a", lambda: content)])
+    (done,) = Pipeline(predictor, Limits(), keep).run([Request("a", lambda: content)])
     assert done.reason is None
     return done.result.astype(int)
 
@@ -99,22 +99,22 @@ def test_above_it_a_step_is_one_of_a_tile_and_the_spread_disagreement_of_tiles(
 ) -> None:
     """A cut without blending would show the whole disagreement as one step along each tile's border."""
     artifact, pixels = GLOBAL[name](), photo(*size)
-    windows = plan(*size, 48**2, 8, artifact.multiple)
-    assert len(windows) > 1
+    tiles = plan(*size, 48**2, 8, artifact.size_divisor)
+    assert len(tiles) > 1
     found = score(artifact, pixels, tile=48, overlap=16, whole_up_to=1000)
-    tiles = [translated(artifact, pixels[rows.start : rows.stop, cols.start : cols.stop]) for rows, cols in windows]
-    disagreement = largest_disagreement(windows, tiles, size)
+    results = [translated(artifact, pixels[rows.start : rows.stop, cols.start : cols.stop]) for rows, cols in tiles]
+    disagreement = largest_disagreement(tiles, results, size)
     for axis in (0, 1):
-        within = max(int(np.abs(np.diff(tile, axis=axis)).max()) for tile in tiles)
+        within = max(int(np.abs(np.diff(result, axis=axis)).max()) for result in results)
         step = np.abs(np.diff(found, axis=axis)).max()
-        assert step <= within + disagreement / narrowest_fade(windows, axis) + 2  # for rounding, there and here
+        assert step <= within + disagreement / narrowest_fade(tiles, axis) + 2  # for rounding, there and here
 
 
-def largest_disagreement(windows: list[Window], tiles: list[np.ndarray], size: tuple[int, int]) -> int:
+def largest_disagreement(tiles: list[Tile], results: list[np.ndarray], size: tuple[int, int]) -> int:
     """How far two tiles are apart where both see a pixel."""
     lowest, highest = np.full((*size, 3), 255), np.zeros((*size, 3), int)
-    for (rows, columns), tile in zip(windows, tiles, strict=True):
-        place = np.s_[rows.start : rows.stop, columns.start : columns.stop]
-        lowest[place] = np.minimum(lowest[place], tile)
-        highest[place] = np.maximum(highest[place], tile)
+    for (rows, columns), result in zip(tiles, results, strict=True):
+        seen = np.s_[rows.start : rows.stop, columns.start : columns.stop]
+        lowest[seen] = np.minimum(lowest[seen], result)
+        highest[seen] = np.maximum(highest[seen], result)
     return int((highest - lowest).max())

@@ -16,8 +16,8 @@ from gan_lib.core import config
 from gan_lib.core.errors import TooManyRejects, UserError
 from gan_lib.core.images import decode
 from gan_lib.scoring.batch import require_few_rejects, score
-from gan_lib.scoring.encoding import provenance as stamp
-from gan_lib.scoring.files import File, deal, name_outputs
+from gan_lib.scoring.encoding import provenance
+from gan_lib.scoring.files import File, in_tasks, name_outputs
 from gan_lib.scoring.model import Model
 from gan_lib.scoring.results import Summary, Tables
 from gan_lib.scoring.settings import OutputSettings, ScoreSettings
@@ -67,7 +67,7 @@ def test_each_file_gets_its_result_under_its_name(
         output = Path(name).with_suffix(suffix)
         assert rows[name]["output"] == str(output)
         assert_enlarged((tmp_path / "out" / output).read_bytes(), (source / name).read_bytes(), mean_error)
-        lineage = stamp.read(str(tmp_path / "out" / output))
+        lineage = provenance.read(str(tmp_path / "out" / output))
         assert lineage is not None
         assert (lineage["model"], lineage["version"], lineage["run"]) == ("small_enlarger", "1", "run-1")
         assert lineage["source"] == rows[name]["source_sha256"]
@@ -132,7 +132,7 @@ def test_a_load_that_was_not_committed_is_swept_away(spark, model: Model, fill: 
     settings = job(tmp_path)
     score(spark, model, settings, "run-1")
     tables = Tables(settings.output.url)
-    (Path(tables.url) / "loads" / "all.json").unlink()
+    (Path(tables.url) / "commits" / "all.json").unlink()
     (Path(tables.url) / "_staging" / "left").mkdir(parents=True)
     summary = score(spark, model, settings, "run-2")
     assert summary.kept == 1
@@ -149,7 +149,7 @@ def test_inputs_that_differ_in_their_suffix_alone_do_not_overwrite_each_other() 
 
 def test_tasks_get_equal_bytes_and_the_largest_file_first(spark) -> None:
     files = [File(f"{i}.jpg", size, "") for i, size in enumerate([900, 10, 20, 500, 430, 30, 10, 10])]
-    frame = deal(spark, files, [None] * len(files), tasks=2)
+    frame = in_tasks(spark, files, [None] * len(files), tasks=2)
     hands = [[row["keys"] for row in part] for part in frame.rdd.glom().collect()]
     assert [len(part) for part in hands] == [1, 1]
     sizes = [[files[int(key.split(".")[0])].size for key in part[0]] for part in hands]
@@ -220,10 +220,10 @@ def test_chunks_of_a_table_that_are_done_are_not_scored_again(
     )
     first = score(spark, model, settings, "run-1")
     tables = Tables(settings.output.url)
-    loads = tables.committed()
-    assert first.scored + first.rejected == len(contents) and len(loads) > 1
-    (Path(tables.url) / "loads" / f"{loads[0]}.json").unlink()  # as if the run had been killed in that chunk
-    lost = spark.read.parquet(tables.results).where(f"load = '{loads[0]}'").count()
+    commits = tables.committed()
+    assert first.scored + first.rejected == len(contents) and len(commits) > 1
+    (Path(tables.url) / "commits" / f"{commits[0]}.json").unlink()  # as if the run had been killed in that chunk
+    lost = spark.read.parquet(tables.results).where(f"commit = '{commits[0]}'").count()
     second = score(spark, model, settings, "run-2")
     assert (second.scored, second.kept) == (lost, first.scored - lost)
     rows = spark.read.parquet(tables.results)

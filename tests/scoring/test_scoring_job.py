@@ -13,7 +13,7 @@ from score_process import configuration, finish, start
 from scoring_nets import REGISTERED, URI, register_enlarger
 
 from gan_lib.core.errors import run_job
-from gan_lib.scoring.encoding import provenance as stamp
+from gan_lib.scoring.encoding import provenance
 from gan_lib.scoring.results import REJECTED, Tables
 from gan_lib.tracking import TrackingSettings
 from jobs.score import main
@@ -83,7 +83,7 @@ def go_through_the_codes(job: Job, registry: TrackingSettings, folder: Path) -> 
 
     bring(folder, "broken", b"no image")
     code, printed = job()
-    assert code == 3 and "1 not-a-image" in printed and Tables(str(folder / "out")).rejects in printed
+    assert code == 3 and "1 not-an-image" in printed and Tables(str(folder / "out")).rejects in printed
     assert job()[0] == 0, "what was rejected last night is no reason to wake anybody tonight"
 
     register_enlarger(registry, folder)
@@ -99,7 +99,7 @@ def go_through_the_codes(job: Job, registry: TrackingSettings, folder: Path) -> 
     assert job()[0] == 4
     assert job("incremental.on_change=rescore", "max_rejected_share=0.5")[0] == 0
     assert versions(folder) == {"a.png": "3", "b.png": "3", "c.png": "3", "d.png": "3"}
-    found = stamp.read(str(folder / "out" / "a.png"))
+    found = provenance.read(str(folder / "out" / "a.png"))
     assert found is not None and found["version"] == "3"
 
 
@@ -136,15 +136,15 @@ def test_a_result_leads_back_to_its_model_its_settings_and_its_input(
         assert (row["model"], row["model_version"]) == (REGISTERED, "1") and row["scored_at"]
         if row["status"] == REJECTED:
             continue
-        note = stamp.read(str(output / row["output"]))
-        assert note is not None
-        assert (note["model"], note["version"], note["run"]) == (REGISTERED, "1", run_id)
-        assert (note["settings"], note["source"]) == (row["settings"], row["source_sha256"])
+        record = provenance.read(str(output / row["output"]))
+        assert record is not None
+        assert (record["model"], record["version"], record["run"]) == (REGISTERED, "1", run_id)
+        assert (record["settings"], record["source"]) == (row["settings"], row["source_sha256"])
     assert run.info.status == "FINISHED" and run.info.end_time > run.info.start_time
     assert run.data.tags["gan_lib.model"] == f"models:/{REGISTERED}/1"
     assert run.data.tags["gan_lib.model_run"] == version.run_id
     assert run.data.params["output.format"] == "png" and run.data.params["tiling.tile"] == "512"
     assert (run.data.metrics["images.scored"], run.data.metrics["images.rejected"]) == (3, 1)
-    assert run.data.metrics["rejected.not-a-image"] == 1 and run.data.metrics["work_seconds"] > 0
+    assert run.data.metrics["rejected.not-an-image"] == 1 and run.data.metrics["work_seconds"] > 0
     (dataset,) = run.inputs.dataset_inputs
     assert str(tmp_path / "in") in dataset.dataset.source

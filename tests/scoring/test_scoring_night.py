@@ -18,19 +18,19 @@ from score_process import configuration, finish, kill_when, start
 from scoring_nets import REGISTERED, URI, enlarger
 
 from gan_lib.core.images import decode
-from gan_lib.scoring.encoding import provenance as stamp
+from gan_lib.scoring.encoding import provenance
 from gan_lib.scoring.results import REJECTED, Tables
 from gan_lib.tracking import TrackingSettings
 from jobs.score import main
 
 # Signs of how far a run has come, as patterns of what it writes below its output.
 MOMENTS = {
-    "it has begun": "_tables/watch.json",
+    "it has begun": "_tables/stream_state.json",
     "a batch is fixed": "_tables/checkpoint-*/offsets/[0-9]*",
     "images are written": "*/*.png",
     "rows are staged": "_tables/_staging/*/_temporary",
-    "a load is in its place": "_tables/results/load=*",
-    "a load is committed": "_tables/loads/*.json",
+    "rows are in the table": "_tables/results/commit=*",
+    "rows are committed": "_tables/commits/*.json",
     "a batch is done": "_tables/checkpoint-*/commits/[0-9]*",
 }
 
@@ -94,7 +94,7 @@ def left_behind(folder: Path) -> dict[str, int]:
 
 
 def assert_scored_once(arrivals: Arrivals, output: Path) -> None:
-    """Each file has one row; each image has one file, whole, right and stamped; there is nothing else."""
+    """Each file has one row; each image has one file, whole, right and with its provenance; there is nothing else."""
     tables = Tables(str(output))
     rows = [
         row
@@ -112,8 +112,8 @@ def assert_scored_once(arrivals: Arrivals, output: Path) -> None:
         expected = artifact.translate(pixels)[0].permute(1, 2, 0).numpy()
         found = decode((output / name).read_bytes())
         assert np.abs(found.astype(int) - expected).max() <= 1, key
-        note = stamp.read(str(output / name))
-        assert note is not None and (note["model"], note["version"]) == (REGISTERED, "1")
+        record = provenance.read(str(output / name))
+        assert record is not None and (record["model"], record["version"]) == (REGISTERED, "1")
     assert not list((output / "_tables" / "_staging").glob("*"))
 
 

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 from bad_images import bad_contents, encoded, photo
-from PIL import Image
+from PIL import Image as PillowImage
 from scoring_nets import EXACT, enlarger, whole_image_net
 from torch import Tensor, nn
 
-from gan_lib.core.images import Limits, decode
-from gan_lib.export.artifact import Artifact
-from gan_lib.scoring.encoding.encoders import encode_png
+from gan_lib.core.images import Limits, decode, encode_png
+from gan_lib.export.artifact import Artifact, Tiling
+from gan_lib.export.ports import Image
 from gan_lib.scoring.pipeline import READ_AHEAD, Pipeline, Request
 from gan_lib.scoring.predictor import OutOfMemory, TilePredictor
 from gan_lib.scoring.settings import TilingSettings
@@ -37,9 +37,9 @@ def pixels_of(image: Request) -> np.ndarray:
 
 
 def score(artifact: Artifact, contents: Iterable[bytes], limits: Limits | None = None, **tiling: int) -> list[Request]:
-    generator = TilePredictor(artifact, CPU, TilingSettings(**tiling))
-    images = [Request(str(i), lambda content=content: content) for i, content in enumerate(contents)]
-    return list(Pipeline(generator, limits or Limits(), keep_pixels).run(images))
+    predictor = TilePredictor(artifact, CPU, TilingSettings(**tiling))
+    requests = [Request(str(i), lambda content=content: content) for i, content in enumerate(contents)]
+    return list(Pipeline(predictor, limits or Limits(), keep_pixels).run(requests))
 
 
 def whole_result(artifact: Artifact, content: bytes) -> np.ndarray:
@@ -120,8 +120,14 @@ class HungryNet(nn.Module):
         return images
 
 
+def unbuilt(net: nn.Module, halo: int | None) -> Artifact:
+    """x1, of a net that only this file knows."""
+    image = Image(value_range=(0.0, 1.0))
+    return Artifact(net, enlarger().architecture, {"image": image}, {"image": image}, Tiling(1, halo))
+
+
 def hungry(most: int, halo: int | None = 2) -> Artifact:
-    return Artifact(HungryNet(most), 1, 1, halo, (0.0, 1.0), enlarger().architecture)
+    return unbuilt(HungryNet(most), halo)
 
 
 def test_out_of_memory_halves_the_batch_and_stays_there() -> None:
@@ -150,7 +156,7 @@ def test_what_never_fits_is_a_row_with_a_reason_and_the_next_goes_on(most: int, 
 
 def test_a_generator_says_when_a_single_tile_is_too_much() -> None:
     with pytest.raises(OutOfMemory, match="9x7"):
-        TilePredictor(hungry(most=1), CPU, TilingSettings()).run(torch.zeros(2, 3, 9, 7, dtype=torch.uint8))
+        TilePredictor(hungry(most=1), CPU, TilingSettings()).run([torch.zeros(2, 3, 9, 7, dtype=torch.uint8)])
 
 
 def test_thirty_bad_files_are_rows_with_a_reason_and_the_good_ones_between_are_scored() -> None:
@@ -180,12 +186,12 @@ class AllergicNet(nn.Module):
 
 
 def test_a_net_that_fails_on_one_image_loses_only_that_one() -> None:
-    artifact = Artifact(AllergicNet(), 1, 1, 0, (0.0, 1.0), enlarger().architecture)
+    artifact = unbuilt(AllergicNet(), halo=0)
     white = np.full((16, 16, 3), 255, np.uint8)
     contents = [encoded("PNG", white if i == 3 else photo(16, 16, seed=i) // 2) for i in range(6)]
     done = score(artifact, contents)
     assert [image.reason for image in done] == [None, None, None, "failed", None, None]
-    assert "too bright" in str(done[3].detail)
+    assert "too bright" in str(done[3].message)
 
 
 def test_only_a_few_images_are_read_ahead() -> None:
@@ -250,7 +256,7 @@ class HalfwayToTheMeanNet(nn.Module):
 
 
 def test_above_its_size_it_is_blended_without_seams() -> None:
-    artifact = Artifact(HalfwayToTheMeanNet(), 1, 1, None, (0.0, 1.0), enlarger().architecture)
+    artifact = unbuilt(HalfwayToTheMeanNet(), halo=None)
     ramp = np.tile(np.linspace(0, 255, 400, dtype=np.uint8)[None, :, None], (300, 1, 3))
     (done,) = score(artifact, [encoded("PNG", ramp)], tile=128, whole_up_to=1000, overlap=32)
     assert done.reason is None
@@ -286,8 +292,8 @@ def test_a_self_ensemble_does_not_care_how_the_image_is_turned() -> None:
 
 def test_exif_turns_the_result_too() -> None:
     buffer = io.BytesIO()
-    exif = Image.Exif()
+    exif = PillowImage.Exif()
     exif[0x0112] = 6
-    Image.fromarray(photo(16, 40)).save(buffer, "JPEG", exif=exif)
+    PillowImage.fromarray(photo(16, 40)).save(buffer, "JPEG", exif=exif)
     (done,) = score(enlarger(), [buffer.getvalue()])
     assert (done.height, done.width) == (160, 64)

@@ -69,7 +69,7 @@ def test_a_loaded_pyfunc_enlarges_row_for_row() -> None:
     assert list(answer.index) == [7, 5, 3]
     assert_enlarged(base64.b64decode(answer["content"][7]), GOOD[0])
     assert_enlarged(base64.b64decode(answer["content"][3]), GOOD[1])
-    assert answer["content"][5] == "" and answer["error"][5].startswith("not-a-image")
+    assert answer["content"][5] == "" and answer["error"][5].startswith("not-an-image")
     assert (answer["width"][7], answer["height"][7]) == (56, 36)
 
 
@@ -86,7 +86,7 @@ def test_mlflows_spark_udf_enlarges_as_base64(spark: SparkSession) -> None:
     assert_enlarged(base64.b64decode(rows["a"]["content"]), GOOD[0])
     assert_enlarged(base64.b64decode(rows["b"]["content"]), GOOD[1])
     assert rows["a"]["error"] == rows["b"]["error"] == "" and (rows["a"]["width"], rows["a"]["height"]) == (56, 36)
-    assert rows["broken"]["content"] == "" and rows["broken"]["error"].startswith("not-a-image")
+    assert rows["broken"]["content"] == "" and rows["broken"]["error"].startswith("not-an-image")
     assert rows["null"]["error"].startswith("empty")
 
 
@@ -105,7 +105,7 @@ def test_our_function_enlarges_a_column(spark: SparkSession, registry: TrackingS
         assert_enlarged(bytes(rows[name]["bytes"]), source)
         assert rows[name]["error"] is None and rows[name]["seconds"] > 0
     assert (rows["a"]["width"], rows["a"]["height"]) == (56, 36)
-    for name, reason in (("broken", "not-a-image"), ("null", "empty")):
+    for name, reason in (("broken", "not-an-image"), ("null", "empty")):
         assert rows[name]["error"].startswith(reason)
         assert rows[name]["bytes"] is None and rows[name]["width"] is None and rows[name]["height"] is None
 
@@ -162,4 +162,4 @@ def test_curl_gets_an_enlarged_image_from_mlflows_server(server: str, tmp_path: 
         assert_enlarged(base64.b64decode(answer["content"]), source)
         assert answer["error"] == ""
     assert (answers[0]["width"], answers[0]["height"]) == (56, 36)
-    assert answers[2]["content"] == "" and answers[2]["error"].startswith("not-a-image")
+    assert answers[2]["content"] == "" and answers[2]["error"].startswith("not-an-image")

@@ -1,7 +1,7 @@
 """A full canvas as an encoded image: in memory, or from the local disk straight into a file.
 
-PNG is written by libvips, which also streams what lies on the disk, a few lines of it at a time; JPEG and WebP of what
-is in memory by :mod:`gan_lib.core.images`.
+What is in memory is encoded by :mod:`gan_lib.core.images`; what lies on the disk is streamed by libvips, a few lines of
+it at a time.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import pyvips
 
 from gan_lib.core import storage
-from gan_lib.core.images import ImageRejected, Pixels, encode_jpeg, encode_webp
-from gan_lib.scoring.encoding import provenance as stamps
-from gan_lib.scoring.settings import OutputSettings
+from gan_lib.core.errors import Rejected
+from gan_lib.core.images import PNG_OPTIONS, encode_jpeg, encode_png, encode_webp
+from gan_lib.scoring.encoding.provenance import into_jpeg, into_png, into_webp, packet
+from gan_lib.scoring.settings import EncodingSettings
 from gan_lib.scoring.tiling.canvas import BlendingCanvas, Canvas, DiskCanvas, MemoryCanvas
 
 LONGEST_SIDE = {
@@ -31,61 +31,52 @@ LONGEST_SIDE = {
     "webp": 16_383,
 }  # what the formats' headers can say; libjpeg stops at 65,500
 SUFFIX = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
-# As small as OpenCV's level 3 on enlarged photos, and three times as fast: python benchmarks/scoring.py --encoders
-PNG_OPTIONS = {"compression": 2, "filter": "avg"}
 LARGEST_COLUMN_VALUE = 2**30  # bytes; Arrow's binary arrays and the JVM's end at 2 GiB, and a batch holds several
 
 
-def to_bytes(canvas: Canvas, output: OutputSettings, stamp: Mapping[str, str]) -> bytes:
-    """Encode a canvas with its stamp.
+def to_bytes(canvas: Canvas, settings: EncodingSettings, provenance: Mapping[str, str]) -> bytes:
+    """Encode a canvas with its provenance.
 
     Raises:
-        ImageRejected: the format or a table's column cannot hold an image so large.
+        Rejected: the format or a table's column cannot hold an image so large.
     """
-    check_fits(canvas, output)
+    check_fits(canvas, settings)
     if not isinstance(canvas, DiskCanvas):
-        return _encode(canvas, output, stamp)
+        return _encode(canvas, settings, provenance)
     with tempfile.TemporaryDirectory(prefix="gan_lib-encode-") as folder:
-        path = Path(folder) / f"image{SUFFIX[output.format]}"
-        _stream(canvas, str(path), output, stamp)
+        path = Path(folder) / f"image{SUFFIX[settings.format]}"
+        _stream(canvas, str(path), settings, provenance)
         if path.stat().st_size > LARGEST_COLUMN_VALUE:
-            raise ImageRejected(
+            raise Rejected(
                 "too-many-bytes", f"{path.stat().st_size} bytes are too many for a table's column: write files instead"
             )
         return path.read_bytes()
 
 
-def to_file(canvas: Canvas, url: str, output: OutputSettings, stamp: Mapping[str, str], scratch: str) -> None:
-    """Encode a canvas with its stamp to ``url``, which appears whole or not at all.
+def to_file(canvas: Canvas, url: str, settings: EncodingSettings, provenance: Mapping[str, str], scratch: str) -> None:
+    """Encode a canvas with its provenance to ``url``, which appears whole or not at all.
 
     A local file grows in ``scratch``, a folder on the same disk, so that whoever kills this process leaves nothing
     among the results.
 
     Raises:
-        ImageRejected: the format cannot hold an image so large.
+        Rejected: the format cannot hold an image so large.
     """
-    check_fits(canvas, output)
+    check_fits(canvas, settings)
     local = storage.is_local(url)
     if not local and not isinstance(canvas, DiskCanvas):
-        storage.write_atomic(url, _encode(canvas, output, stamp))
+        storage.write_atomic(url, _encode(canvas, settings, provenance))
         return
-    with _scratch_file(scratch if local else tempfile.gettempdir(), SUFFIX[output.format]) as path:
+    with _scratch_file(scratch if local else tempfile.gettempdir(), SUFFIX[settings.format]) as path:
         if isinstance(canvas, DiskCanvas):
-            _stream(canvas, path, output, stamp)
+            _stream(canvas, path, settings, provenance)
         else:
-            Path(path).write_bytes(_encode(canvas, output, stamp))
+            Path(path).write_bytes(_encode(canvas, settings, provenance))
         if local:
             _move(path, storage.absolute(url))
         else:
             fs, target = storage.open_store(url)
             fs.put_file(path, target)
-
-
-def encode_png(pixels: Pixels) -> bytes:
-    """PNG of uint8 RGB: every pixel comes back as it was."""
-    height, width = pixels.shape[:2]
-    image = pyvips.Image.new_from_memory(np.ascontiguousarray(pixels).data, width, height, 3, "uchar")
-    return bytes(image.pngsave_buffer(**PNG_OPTIONS))
 
 
 @contextmanager
@@ -107,39 +98,39 @@ def _move(path: str, target: str) -> None:
     os.replace(path, target)
 
 
-def check_fits(canvas: Canvas, output: OutputSettings) -> None:
+def check_fits(canvas: Canvas, settings: EncodingSettings) -> None:
     """Refuse what the format's header cannot say.
 
     Raises:
-        ImageRejected: a side is too long.
+        Rejected: a side is too long.
     """
-    longest = LONGEST_SIDE[output.format]
+    longest = LONGEST_SIDE[settings.format]
     if max(canvas.height, canvas.width) > longest:
-        raise ImageRejected(
-            "too-large-for-format", f"{canvas.width}x{canvas.height}, {output.format} ends at {longest} pixels a side"
+        raise Rejected(
+            "too-large-for-format", f"{canvas.width}x{canvas.height}, {settings.format} ends at {longest} pixels a side"
         )
 
 
-def _encode(canvas: Canvas, output: OutputSettings, stamp: Mapping[str, str]) -> bytes:
+def _encode(canvas: Canvas, settings: EncodingSettings, provenance: Mapping[str, str]) -> bytes:
     assert isinstance(canvas, MemoryCanvas | BlendingCanvas)
-    if output.format == "png":
-        return stamps.into_png(encode_png(canvas.pixels), stamp)
-    if output.format == "jpeg":
-        return stamps.into_jpeg(encode_jpeg(canvas.pixels, output.quality), stamp)
-    return stamps.into_webp(encode_webp(canvas.pixels, output.quality), stamp, canvas.width, canvas.height)
+    if settings.format == "png":
+        return into_png(encode_png(canvas.pixels), provenance)
+    if settings.format == "jpeg":
+        return into_jpeg(encode_jpeg(canvas.pixels, settings.quality), provenance)
+    return into_webp(encode_webp(canvas.pixels, settings.quality), provenance, canvas.width, canvas.height)
 
 
-def _stream(canvas: DiskCanvas, path: str, output: OutputSettings, stamp: Mapping[str, str]) -> None:
+def _stream(canvas: DiskCanvas, path: str, settings: EncodingSettings, provenance: Mapping[str, str]) -> None:
     source = _source(_uncompressed_png(canvas))
     # fail_on: a canvas that cannot be read to its end must not become an image that is grey from there on.
     image = pyvips.Image.pngload_source(source, access="sequential", unlimited=True, fail_on="truncated").copy()
-    image.set_type(pyvips.GValue.blob_type, "xmp-data", stamps.packet(stamp))
-    if output.format == "png":
+    image.set_type(pyvips.GValue.blob_type, "xmp-data", packet(provenance))
+    if settings.format == "png":
         image.pngsave(path, **PNG_OPTIONS)
-    elif output.format == "jpeg":
-        image.jpegsave(path, Q=output.quality, subsample_mode="off")
+    elif settings.format == "jpeg":
+        image.jpegsave(path, Q=settings.quality, subsample_mode="off")
     else:
-        image.webpsave(path, Q=output.quality)
+        image.webpsave(path, Q=settings.quality)
 
 
 def _source(pieces: Iterator[bytes]) -> pyvips.SourceCustom:
@@ -166,11 +157,11 @@ def _uncompressed_png(canvas: DiskCanvas) -> Iterator[bytes]:
     def chunk(name: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(body, zlib.crc32(name)))
 
-    eight_bits_rgb = (8, 2, 0, 0, 0)
-    yield b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", canvas.width, canvas.height, *eight_bits_rgb))
+    eight_bits = (8, 0 if canvas.channels == 1 else 2, 0, 0, 0)  # depth and colour type, then what is always 0
+    yield b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", canvas.width, canvas.height, *eight_bits))
     stored = zlib.compressobj(level=0)
     with open(canvas.path, "rb") as file:
         for _ in range(canvas.height):
-            if data := stored.compress(b"\0" + file.read(3 * canvas.width)):
+            if data := stored.compress(b"\0" + file.read(canvas.channels * canvas.width)):
                 yield chunk(b"IDAT", data)
     yield chunk(b"IDAT", stored.flush()) + chunk(b"IEND", b"")

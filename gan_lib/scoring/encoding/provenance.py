@@ -1,6 +1,6 @@
-"""Who made this image: a note inside each written file, as XMP, where any tool that reads metadata finds it.
+"""Which model made an image: its provenance, as XMP inside the written file, where tools that read metadata find it.
 
-The note is also how a later run knows that a file is done already: it names the model's version, the settings and the
+It is also how a later run knows that a file is done already: it names the model's version, the settings and the
 content that it was made from. Encoders are elsewhere; this module only inserts into and reads from finished files.
 """
 
@@ -14,7 +14,8 @@ from xml.sax.saxutils import quoteattr, unescape
 
 from gan_lib.core import storage
 
-Stamp = dict[str, str]
+Provenance = dict[str, str]
+"""Plain words -> any text: model, version, source, ..."""
 
 _NAMESPACE = "urn:gan_lib:lineage"
 _JPEG_XMP = b"http://ns.adobe.com/xap/1.0/\0"
@@ -22,12 +23,12 @@ _PNG_PLAIN = b"iTXtXML:com.adobe.xmp\0\0\0\0\0"  # not compressed, no language
 _PNG_COMPRESSED = b"zTXtXML:com.adobe.xmp\0\0"  # as libvips writes it
 _PNG_FIRST_CHUNKS = 8 + 25  # signature and IHDR
 _VP8X_HAS_XMP = 0x04
-_SEARCHED = 2**16  # the note is near the start (JPEG, PNG) or the end (WebP) of a file
+_SEARCHED = 2**16  # the packet is near the start (JPEG, PNG) or the end (WebP) of a file
 
 
-def packet(stamp: Mapping[str, str]) -> bytes:
-    """``stamp`` as an XMP packet. Keys are plain words, values any text."""
-    attributes = " ".join(f"lineage:{key}={quoteattr(value)}" for key, value in stamp.items())
+def packet(provenance: Mapping[str, str]) -> bytes:
+    """``provenance`` as an XMP packet. Keys are plain words, values any text."""
+    attributes = " ".join(f"lineage:{key}={quoteattr(value)}" for key, value in provenance.items())
     return (
         '<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
         '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" '
@@ -35,32 +36,32 @@ def packet(stamp: Mapping[str, str]) -> bytes:
     ).encode()
 
 
-def into_png(encoded: bytes, stamp: Mapping[str, str]) -> bytes:
+def into_png(encoded: bytes, provenance: Mapping[str, str]) -> bytes:
     """Insert an iTXt chunk after the header (PNG specification, 11.3.4.5)."""
-    body = _PNG_PLAIN + packet(stamp)
+    body = _PNG_PLAIN + packet(provenance)
     chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
     return encoded[:_PNG_FIRST_CHUNKS] + chunk + encoded[_PNG_FIRST_CHUNKS:]
 
 
-def into_jpeg(encoded: bytes, stamp: Mapping[str, str]) -> bytes:
+def into_jpeg(encoded: bytes, provenance: Mapping[str, str]) -> bytes:
     """Insert an APP1 segment after the start and, if there is one, the JFIF header (XMP part 3, 1.1.3)."""
-    body = _JPEG_XMP + packet(stamp)
+    body = _JPEG_XMP + packet(provenance)
     at = 2
     if encoded[2:4] == b"\xff\xe0":
         at += 2 + int.from_bytes(encoded[4:6], "big")
     return encoded[:at] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + encoded[at:]
 
 
-def into_webp(encoded: bytes, stamp: Mapping[str, str], width: int, height: int) -> bytes:
+def into_webp(encoded: bytes, provenance: Mapping[str, str], width: int, height: int) -> bytes:
     """Make a simple WebP an extended one with an XMP chunk (WebP container specification, "Extended File Format")."""
     flags = struct.pack("<I", _VP8X_HAS_XMP)
     size = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
-    chunks = _riff(b"VP8X", flags + size) + encoded[12:] + _riff(b"XMP ", packet(stamp))
+    chunks = _riff(b"VP8X", flags + size) + encoded[12:] + _riff(b"XMP ", packet(provenance))
     return b"RIFF" + struct.pack("<I", len(chunks) + 4) + b"WEBP" + chunks
 
 
-def read(url: str) -> Stamp | None:
-    """The note in the file at ``url``; None where the file is not there or has none."""
+def read(url: str) -> Provenance | None:
+    """The provenance in the file at ``url``; None where the file is not there or has none."""
     fs, path = storage.open_store(url)
     try:
         size = fs.size(path)
@@ -74,7 +75,7 @@ def read(url: str) -> Stamp | None:
     return found
 
 
-def _find(data: bytes) -> Stamp | None:
+def _find(data: bytes) -> Provenance | None:
     _, compressed, rest = data.partition(_PNG_COMPRESSED)
     if compressed:
         try:

@@ -1,6 +1,6 @@
-"""What the translated tiles of one image are put together on: in the CPU's memory, or on the local disk.
+"""What the results of one image's tiles are put together on: in the CPU's memory, or on the local disk.
 
-A canvas takes cores at their places, in any order, and gives the whole image once. Sizes here are in output pixels.
+A canvas takes cores in any order, and gives the whole image once. Sizes here are in output pixels.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gan_lib.scoring.tiling.tiles import Span, Window
+from gan_lib.scoring.tiling.tiles import Span, Tile
 
 Pixels = NDArray[np.uint8]
 
@@ -24,11 +24,13 @@ class Canvas(Protocol):
 
     height: int
     width: int
+    channels: int
+    """1 for grey, 3 for RGB."""
     memory: int
     """Bytes of the process's memory that it holds."""
 
-    def paste(self, window: Window, values: NDArray) -> None:
-        """Keep what counts of a translated window: (scale * height, scale * width, 3)."""
+    def paste(self, tile: Tile, values: NDArray) -> None:
+        """Keep what counts of a tile's result: (scale * height, scale * width, channels)."""
 
     def close(self) -> None:
         """Give back what it holds, finished or not."""
@@ -37,17 +39,17 @@ class Canvas(Protocol):
 class MemoryCanvas:
     """uint8 in memory; the usual one."""
 
-    def __init__(self, height: int, width: int, scale: int) -> None:
-        self.height, self.width, self._scale = height, width, scale
-        self.memory = height * width * 3
+    def __init__(self, height: int, width: int, channels: int, scale: int) -> None:
+        self.height, self.width, self.channels, self._scale = height, width, channels, scale
+        self.memory = height * width * channels
         # Memory of its own, given back as a whole: on the heap it would lie between tensors whose memory is kept.
-        self.pixels: Pixels = np.frombuffer(mmap.mmap(-1, self.memory), np.uint8).reshape(height, width, 3)
+        self.pixels: Pixels = np.frombuffer(mmap.mmap(-1, self.memory), np.uint8).reshape(height, width, channels)
 
-    def paste(self, window: Window, values: Pixels) -> None:
-        """Copy the core of a translated window; what lies beyond the canvas is padding and dropped."""
-        rows, columns = (_core(span, self._scale) for span in window)
-        place = self.pixels[rows[0] : rows[1], columns[0] : columns[1]]
-        place[:] = _cut(window, values, self._scale)[: place.shape[0], : place.shape[1]]
+    def paste(self, tile: Tile, values: Pixels) -> None:
+        """Copy the core of a tile's result; what lies beyond the canvas is padding and dropped."""
+        rows, columns = (_core(span, self._scale) for span in tile)
+        core = self.pixels[rows[0] : rows[1], columns[0] : columns[1]]
+        core[:] = _core_of(tile, values, self._scale)[: core.shape[0], : core.shape[1]]
 
     def close(self) -> None:
         """Nothing to give back but memory."""
@@ -59,21 +61,21 @@ class DiskCanvas:
     Written by plain writes and not mapped, so that the process's own memory stays as small as a tile.
     """
 
-    def __init__(self, height: int, width: int, scale: int) -> None:
-        self.height, self.width, self._scale = height, width, scale
+    def __init__(self, height: int, width: int, channels: int, scale: int) -> None:
+        self.height, self.width, self.channels, self._scale = height, width, channels, scale
         self.memory = 0
         # A file without a name: gone when the process is, however it ends.
         self._file = tempfile.TemporaryFile(prefix="gan_lib-canvas-", buffering=0)  # noqa: SIM115, held until close
         self.path = f"/dev/fd/{self._file.fileno()}"
-        os.truncate(self._file.fileno(), height * width * 3)
+        os.truncate(self._file.fileno(), height * width * channels)
 
-    def paste(self, window: Window, values: Pixels) -> None:
-        """Write the core of a translated window row by row; what lies beyond the canvas is padding and dropped."""
-        rows, columns = (_core(span, self._scale) for span in window)
+    def paste(self, tile: Tile, values: Pixels) -> None:
+        """Write the core of a tile's result row by row; what lies beyond the canvas is padding and dropped."""
+        rows, columns = (_core(span, self._scale) for span in tile)
         right = min(columns[1], self.width)
-        core = np.ascontiguousarray(_cut(window, values, self._scale)[:, : right - columns[0]])
+        core = np.ascontiguousarray(_core_of(tile, values, self._scale)[:, : right - columns[0]])
         for row, line in zip(range(rows[0], min(rows[1], self.height)), core, strict=False):
-            _write_all(self._file.fileno(), line.tobytes(), (row * self.width + columns[0]) * 3)
+            _write_all(self._file.fileno(), line.tobytes(), (row * self.width + columns[0]) * self.channels)
 
     def close(self) -> None:
         """Let the file go."""
@@ -81,24 +83,24 @@ class DiskCanvas:
 
 
 class BlendingCanvas:
-    """float32 sums in memory, for windows that fade into each other where they overlap.
+    """float32 sums in memory, for tiles that fade into each other where they overlap.
 
-    Each window is weighted by a ramp along each side that it shares, and the weights of all windows add up to one.
+    Each tile is weighted by a ramp along each side that it shares, and the weights of all tiles add up to one.
     """
 
-    def __init__(self, height: int, width: int, scale: int, windows: list[Window]) -> None:
-        self.height, self.width, self._scale = height, width, scale
-        bottom = max(window.rows.stop for window in windows) * scale
-        right = max(window.columns.stop for window in windows) * scale
-        self._sums = np.zeros((bottom, right, 3), np.float32)
+    def __init__(self, height: int, width: int, channels: int, scale: int, tiles: list[Tile]) -> None:
+        self.height, self.width, self.channels, self._scale = height, width, channels, scale
+        bottom = max(tile.rows.stop for tile in tiles) * scale
+        right = max(tile.columns.stop for tile in tiles) * scale
+        self._sums = np.zeros((bottom, right, channels), np.float32)
         self.memory = self._sums.nbytes
-        self._row_ramps = _ramps(sorted({window.rows for window in windows}), scale)
-        self._column_ramps = _ramps(sorted({window.columns for window in windows}), scale)
+        self._row_ramps = _ramps(sorted({tile.rows for tile in tiles}), scale)
+        self._column_ramps = _ramps(sorted({tile.columns for tile in tiles}), scale)
 
-    def paste(self, window: Window, values: Pixels) -> None:
-        """Add a translated window, weighted by its ramps."""
-        weights = self._row_ramps[window.rows][:, None] * self._column_ramps[window.columns][None, :]
-        top, left = window.rows.start * self._scale, window.columns.start * self._scale
+    def paste(self, tile: Tile, values: Pixels) -> None:
+        """Add a tile's result, weighted by its ramps."""
+        weights = self._row_ramps[tile.rows][:, None] * self._column_ramps[tile.columns][None, :]
+        top, left = tile.rows.start * self._scale, tile.columns.start * self._scale
         height, width = values.shape[:2]
         self._sums[top : top + height, left : left + width] += weights[:, :, None] * values
 
@@ -136,8 +138,8 @@ def _core(span: Span, scale: int) -> tuple[int, int]:
     return span.first * scale, span.last * scale
 
 
-def _cut(window: Window, values: Pixels, scale: int) -> Pixels:
-    rows, columns = window
+def _core_of(tile: Tile, values: Pixels, scale: int) -> Pixels:
+    rows, columns = tile
     return values[
         (rows.first - rows.start) * scale : (rows.last - rows.start) * scale,
         (columns.first - columns.start) * scale : (columns.last - columns.start) * scale,
