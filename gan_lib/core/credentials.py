@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 # user:password@ behind ://. A password may hold a slash; digits between a colon and the next slash are a port.
-_USER_INFO = re.compile(r"""(?<=://)(?:[^\s"'<>/?#]*@|[^\s"'<>/:@]*:(?!\d+(?:[/?#]|$))[^\s"'<>@]*@)""")
+_USER_INFO = re.compile(r"""(?<=://)(?:[^\s"'<>/?#]*@|[^\s"'<>/:@]*:(?!\d+(?:[/?#]|$))[^\s"'<>]*@)""")
 _QUERY = re.compile(
     r"""(?i)([?&](?:password|passwd|pwd|secret|token|access_token|api_?key|sig|signature|x-amz-signature)=)[^\s"'<>&#]+"""
 )

@@ -18,14 +18,6 @@ from gan_lib import tracking
 from gan_lib.core.errors import UserError
 
 
-@pytest.fixture(scope="module")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An SQLite store that mlflow has made its tables in, which takes it some seconds."""
-    file = tmp_path_factory.mktemp("empty") / "mlflow.db"
-    tracking.Store(f"sqlite:///{file}", f"sqlite:///{file}").client().search_experiments()
-    return file
-
-
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_store: Path) -> tracking.TrackingSettings:
     """A store of this test's own, in its working directory, where it is looked for when nothing names another."""
@@ -199,3 +191,21 @@ def test_a_rank_on_a_machine_without_the_sqlite_file_says_what_to_set(settings: 
         with pytest.raises(UserError, match=r"set tracking\.uri to an MLflow server"), tracking.resume(run.address):
             pass
         Path("elsewhere.db").rename("mlflow.db")
+
+
+@pytest.mark.parametrize(("suffix", "content"), [(".wav", b"RIFF\x00\xff"), (".txt", "zwölf Wörter\n".encode())])
+def test_a_sample_that_is_no_image_comes_back_byte_for_byte(
+    settings: tracking.TrackingSettings, tmp_path: Path, suffix: str, content: bytes
+) -> None:
+    with tracking.run(settings, "train", {}) as run:
+        run.log_file("samples", content, suffix, 64)
+    path = client_of(run).download_artifacts(run.id, f"samples/samples/000000000064{suffix}", str(tmp_path))
+    assert Path(path).read_bytes() == content
+
+
+def test_a_grey_image_is_logged_as_it_is(settings: tracking.TrackingSettings, tmp_path: Path) -> None:
+    grey = np.random.default_rng(0).integers(0, 256, (12, 20), dtype=np.uint8)
+    with tracking.run(settings, "train", {}) as run:
+        run.log_image("grey", grey, 1)
+    path = client_of(run).download_artifacts(run.id, "samples/grey/000000000001.png", str(tmp_path))
+    assert np.array_equal(np.asarray(Image.open(path)), grey)
