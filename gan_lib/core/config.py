@@ -2,7 +2,7 @@
 
 Each package defines its own :class:`Settings` beside the thing that they turn; this module only loads them. Nothing
 here starts Spark, so a typo costs a second and not a cluster. What may be set is printed by
-:mod:`gan_lib.core.settings_listing`.
+:mod:`gan_lib.core.settings.listing`.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from gan_lib.core import storage
-from gan_lib.core.annotations import ChosenByName as ChosenByName
-from gan_lib.core.annotations import Url as Url
-from gan_lib.core.annotations import UrlMark, annotation_of, is_literal, members_of, models_in
 from gan_lib.core.errors import UserError
-from gan_lib.core.settings_listing import listing
+from gan_lib.core.settings.annotations import ChosenByName as ChosenByName
+from gan_lib.core.settings.annotations import Url as Url
+from gan_lib.core.settings.annotations import UrlMark, annotation_of, is_literal, members_of, models_in
+from gan_lib.core.settings.listing import listing
 
 
 class ConfigError(UserError):

@@ -26,7 +26,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from gan_lib.core.errors import MachineInTrouble, StoreUnavailable, UserError
-from gan_lib.core.store_errors import is_transient, problem_of
+from gan_lib.core.stores.failures import is_transient, problem_of
 
 FileSystem = Any  # fsspec ships no types
 Result = TypeVar("Result")
@@ -170,7 +170,7 @@ def write_atomic(url: str, data: bytes, scratch: str | None = None) -> None:
     """Write ``data`` to ``url`` so that a reader sees the old content or the new, never a part.
 
     Where a store only emulates renaming, a killed writer may leave a part: there, let a commit record written after it
-    say that it is whole (:mod:`gan_lib.core.commit_record`).
+    say that it is whole (:mod:`gan_lib.core.stores.commit_record`).
 
     Raises:
         StoreUnavailable: the store does not answer, or refuses.

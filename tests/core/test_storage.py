@@ -17,9 +17,9 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from gan_lib.core import storage
-from gan_lib.core.commit_record import create_commit_record, read_commit_record, write_commit_record
 from gan_lib.core.errors import MachineInTrouble, StoreUnavailable, UserError
-from gan_lib.core.store_errors import problem_of
+from gan_lib.core.stores.commit_record import create_commit_record, read_commit_record, write_commit_record
+from gan_lib.core.stores.failures import problem_of
 
 
 @pytest.mark.parametrize("scheme", ["", "file://", "memory://"])

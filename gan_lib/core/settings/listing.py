@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from gan_lib.core.annotations import ChosenByName, UrlMark, annotation_of, is_literal, members_of, models_in
+from gan_lib.core.settings.annotations import ChosenByName, UrlMark, annotation_of, is_literal, members_of, models_in
 
 _WORDS = {str: "text", int: "integer", float: "number", bool: "true or false", type(None): "null", Any: "anything"}
 
