@@ -20,13 +20,13 @@ _BYTES_BEFORE_PIXELS = _BYTES_OF_HEADER + 8
 _BYTES_AFTER_PIXELS = 4 + 12
 """the checksum of IDAT, and the chunk IEND"""
 _SUB = 1
-_PNG_COLOUR_TYPES = {1: 0, 3: 2, 4: 6}  # by channels: PNG specification, section 11.2.2
+_COLOR_TYPES = {1: 0, 3: 2}  # by channels: PNG specification, section 11.2.2
 
 
 def decode_all(data: np.ndarray, offsets: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
     """(rows, *shape) uint8: the images between neighbours of ``offsets`` in ``data``; None if not all are simple.
 
-    ``shape`` is (height, width) or (height, width, 3 or 4). None is also the answer to damaged images.
+    ``shape`` is (height, width) or (height, width, 3). None is also the answer to damaged images.
     """
     height, width, channels = (*shape, 1)[:3]
     sizes = np.diff(offsets) - _BYTES_BEFORE_PIXELS - _BYTES_AFTER_PIXELS
@@ -50,7 +50,7 @@ def decode_all(data: np.ndarray, offsets: np.ndarray, shape: tuple[int, ...]) ->
 
 
 def _header(height: int, width: int, channels: int) -> bytes:
-    content = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, _PNG_COLOUR_TYPES[channels], 0, 0, 0)
+    content = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, _COLOR_TYPES[channels], 0, 0, 0)
     return _SIGNATURE + struct.pack(">I", len(content) - 4) + content + struct.pack(">I", zlib.crc32(content))
 
 

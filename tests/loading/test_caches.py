@@ -1,0 +1,154 @@
+"""Which cache a dataset gets: a pure choice over made-up machines, and what a loader then does with it."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import fsspec
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from written import write_dataset
+
+from gan_lib.dataset.catalog import Dataset, open_dataset
+from gan_lib.dataset.schema import ArrayField, DatasetError, ListField, Schema
+from gan_lib.loading.caches.choice import CacheChoice, choose_cache, free_memory, open_caches
+from gan_lib.loading.caches.decoded import bytes_of_kept_row
+from gan_lib.loading.caches.settings import CacheSettings
+from gan_lib.loading.loader import Loader
+
+PLENTY = 1 << 40
+sizes = st.integers(0, 1 << 20)
+AUTO = CacheSettings(kind="auto", folder="/cache")
+
+
+def decoded_bytes(dataset: Dataset) -> int:
+    return dataset.rows * bytes_of_kept_row(dataset)
+
+
+def stored_bytes(dataset: Dataset) -> int:
+    return sum(group.bytes for group in dataset.row_groups)
+
+
+def kind_of(choice: CacheChoice) -> str:
+    assert choice.decoded is None or choice.stored is None
+    return "decoded" if choice.decoded else "stored" if choice.stored else "none"
+
+
+def copied_to_memory(dataset: Dataset, url: str) -> str:
+    """The dataset in fsspec's file system in memory, which is no disk of this machine."""
+    store = fsspec.filesystem("memory")
+    for path in Path(dataset.url).iterdir():
+        store.pipe_file(f"{url}/{path.name}", path.read_bytes())
+    return url
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Dataset:
+    """Rows of no fixed shape."""
+    return write_dataset(tmp_path / "texts", Schema("Texts", (ListField("tokens", "int64"),)), [{"tokens": [1]}] * 20)
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_what_fits_decoded_is_cached_decoded(images: Dataset, remote: bool):
+    choice = choose_cache(images, AUTO, PLENTY, PLENTY, remote)
+    assert kind_of(choice) == "decoded" and "all its rows fit" in choice.reason
+
+
+def test_what_fits_only_as_it_is_stored_is_cached_so_from_a_remote_store_alone(images: Dataset):
+    assert decoded_bytes(images) > 1.5 * stored_bytes(images), "JPEGs are smaller than their pixels"
+    disk = int(stored_bytes(images) * 1.5)
+    assert kind_of(choose_cache(images, AUTO, disk, PLENTY, True)) == "stored"
+    assert kind_of(choose_cache(images, AUTO, disk, PLENTY, False)) == "none"
+
+
+def test_what_does_not_fit_into_half_of_the_memory_is_not_cached_decoded(images: Dataset):
+    assert kind_of(choose_cache(images, AUTO, PLENTY, 2 * decoded_bytes(images), False)) == "decoded"
+    choice = choose_cache(images, AUTO, PLENTY, 2 * decoded_bytes(images) - 2, False)
+    assert kind_of(choice) == "none" and "memory" in choice.reason and "lies on a disk of this machine" in choice.reason
+
+
+def test_rows_of_no_fixed_shape_are_never_cached_decoded_by_themselves(texts: Dataset):
+    choice = choose_cache(texts, AUTO, PLENTY, PLENTY, True)
+    assert kind_of(choice) == "stored" and "tokens has no fixed shape" in choice.reason
+    assert kind_of(choose_cache(texts, AUTO, PLENTY, PLENTY, False)) == "none"
+
+
+def test_arrays_that_lie_on_the_disk_as_they_are_used_are_cached_from_a_remote_store_alone(tmp_path: Path):
+    schema = Schema("Voxels", (ArrayField("voxels", "uint8", (2, 2, 2)),))
+    arrays = write_dataset(tmp_path / "arrays", schema, [{"voxels": torch.zeros(2, 2, 2).byte().numpy()}] * 20)
+    assert kind_of(choose_cache(arrays, AUTO, PLENTY, PLENTY, False)) == "none"
+    assert kind_of(choose_cache(arrays, AUTO, PLENTY, PLENTY, True)) == "decoded"
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    disk=st.integers(0, 1 << 20),
+    memory=st.integers(0, 1 << 20),
+    most=st.none() | st.integers(1, 1 << 20),
+    remote=st.booleans(),
+)
+def test_a_cache_of_its_own_choosing_never_outgrows_the_machine(images, disk, memory, most, remote):
+    options = CacheSettings(kind="auto", folder="/cache", max_bytes=most)
+    choice = choose_cache(images, options, disk, memory, remote)
+    allowed = min(0.8 * disk, most or disk)
+    if choice.decoded is not None:
+        assert decoded_bytes(images) <= choice.decoded.max_bytes <= allowed
+        assert decoded_bytes(images) <= memory / 2
+    elif choice.stored is not None:
+        assert remote and stored_bytes(images) <= choice.stored.max_bytes <= allowed
+    else:
+        assert decoded_bytes(images) > min(int(allowed), memory / 2)
+        assert not remote or stored_bytes(images) > int(allowed)
+
+
+@pytest.mark.parametrize("kind", ["decoded", "stored", "none"])
+def test_what_is_configured_is_done_whether_it_fits_or_not(images: Dataset, kind: str):
+    options = CacheSettings(kind=kind, folder="/cache", max_bytes=1000)
+    choice = choose_cache(images, options, PLENTY, 0, False)
+    assert kind_of(choice) == kind and "as configured" in choice.reason
+    assert choice.decoded is None or choice.decoded.max_bytes == 1000
+    assert choice.stored is None or choice.stored.max_bytes == 1000
+
+
+def test_the_choice_is_logged_in_one_sentence_and_a_loader_reads_by_it(
+    images: Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    options = CacheSettings(kind="auto", folder=str(tmp_path / "cache"))
+    with caplog.at_level(logging.INFO, "gan_lib.loading"):
+        choice = open_caches(images, options)
+    assert [record.message for record in caplog.records] == [f"{images.url} is cached decoded: all its rows fit."]
+    caches = {"decoded_cache": choice.decoded, "stored_cache": choice.stored}
+    with Loader(images, batch_size=10, seed=1) as plain, Loader(images, batch_size=10, seed=1, **caches) as cached:
+        for _ in range(2):
+            for before, after in zip(plain, cached, strict=True):
+                assert all(torch.equal(before[name], after[name]) for name in before)
+    assert (tmp_path / "cache" / "decoded").exists()
+    assert kind_of(open_caches(images, options)) == "decoded", "what is cached already speaks against nothing"
+
+
+def test_a_remote_store_is_cached_as_it_is_stored(texts: Dataset, tmp_path: Path):
+    remote = open_dataset(copied_to_memory(texts, "memory://texts"))
+    choice = open_caches(remote, CacheSettings(kind="auto", folder=str(tmp_path / "cache")))
+    assert kind_of(choice) == "stored"
+    with Loader(remote, batch_size=5, stored_cache=choice.stored) as loader:
+        list(loader)
+    assert len(list((tmp_path / "cache" / "stored").rglob("*.arrow"))) == len(remote.row_groups)
+
+
+def test_nothing_is_made_where_nothing_is_cached(images: Dataset, tmp_path: Path):
+    choice = open_caches(images, CacheSettings(folder=str(tmp_path / "cache")))
+    assert kind_of(choice) == "none" and not (tmp_path / "cache").exists()
+
+
+def test_a_decoded_cache_of_what_has_no_fixed_shape_is_refused_with_the_fields_name(texts: Dataset, tmp_path: Path):
+    choice = open_caches(texts, CacheSettings(kind="decoded", folder=str(tmp_path / "cache")))
+    with pytest.raises(DatasetError, match="tokens has no fixed shape"):
+        Loader(texts, batch_size=5, decoded_cache=choice.decoded)
+
+
+def test_free_memory_is_less_than_the_machine_has():
+    total = int(Path("/proc/meminfo").read_text().split()[1]) * 1024
+    assert 0 < free_memory() <= total
