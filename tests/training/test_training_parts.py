@@ -1,27 +1,23 @@
-"""The parts of the trainer by themselves: averages, gradients, schedules, seeds, meters, images, checkpoints."""
+"""The parts of the trainer by themselves: averages, gradients, schedules, meters, checkpoints, early stopping."""
 
 from __future__ import annotations
 
 import math
 import pickle
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from gan_lib.core.errors import UserError
-from gan_lib.core.random import derive_seed, seed_torch
-from gan_lib.recipes.protocol import Progress, Update
+from gan_lib.recipes.protocol import Average, Progress, Update
 from gan_lib.training.checkpoint import Checkpoints, averaged_weights, read
-from gan_lib.training.data_source import PairedDataSource, TensorDataSource
 from gan_lib.training.distributed.group import Group
 from gan_lib.training.early_stopping import EarlyStopping
 from gan_lib.training.meter import Meter, TrainingDiverged
 from gan_lib.training.optimization.ema import Averages
-from gan_lib.training.optimization.gradients import FlatGradient, clip_and_check
+from gan_lib.training.optimization.gradients import FlatGradient, clip_and_check, flat_gradients
 from gan_lib.training.optimization.schedules import Constant, Cosine, Halving, Linear
-from gan_lib.training.samples import image_grid
 from gan_lib.training.settings import CheckpointSettings
 from gan_lib.training.time_budget import TimeBudget
 
@@ -34,7 +30,7 @@ def one_weight(value: float) -> nn.ModuleDict:
 
 def test_half_of_the_average_is_new_after_a_half_life():
     nets = one_weight(0.0)
-    averages = Averages(nets, ["net"], half_life=100)
+    averages = Averages(nets, {"net": Average()}, half_life=100)
     nn.init.constant_(nets["net"].weight, 1.0)
     for step in range(10):
         averages.update(images=1_000_000 + 10 * step, batch=10)
@@ -43,7 +39,7 @@ def test_half_of_the_average_is_new_after_a_half_life():
 
 def test_at_the_beginning_the_average_forgets_its_first_weights_sooner():
     nets = one_weight(0.0)
-    averages = Averages(nets, ["net"], half_life=1e9)
+    averages = Averages(nets, {"net": Average()}, half_life=1e9)
     nn.init.constant_(nets["net"].weight, 1.0)
     for images in range(10, 1010, 10):
         averages.update(images, batch=10)
@@ -52,7 +48,7 @@ def test_at_the_beginning_the_average_forgets_its_first_weights_sooner():
 
 def test_averages_cover_the_statistics_of_a_batch_norm():
     nets = nn.ModuleDict({"net": nn.BatchNorm1d(2)})
-    averages = Averages(nets, ["net"], half_life=0)
+    averages = Averages(nets, {"net": Average()}, half_life=0)
     nets["net"](torch.tensor([[1.0, 5.0], [3.0, 9.0]]))
     averages.update(images=2, batch=2)
     torch.testing.assert_close(averages.state_dict()["net.running_mean"], torch.tensor([0.2, 0.7]))
@@ -61,7 +57,7 @@ def test_averages_cover_the_statistics_of_a_batch_norm():
 
 def test_nets_get_their_own_weights_back_to_the_bit_even_after_an_error():
     nets = one_weight(0.1)
-    averages = Averages(nets, ["net"], half_life=100)
+    averages = Averages(nets, {"net": Average()}, half_life=100)
     nn.init.constant_(nets["net"].weight, 0.3)
     before = nets["net"].weight.detach().clone()
     with pytest.raises(RuntimeError), averages.in_place():
@@ -77,40 +73,40 @@ def test_a_flat_gradient_holds_what_autograd_computes(layout, bucket_bytes):
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 2, 3)).to(memory_format=layout)
     x = torch.randn(2, 3, 8, 8)
     expected = torch.autograd.grad(net(x).square().sum(), list(net.parameters()))
-    gradient = FlatGradient(list(net.parameters()), Group(), bucket_bytes)
-    gradient.clear()
+    gradient = FlatGradient(list(net.parameters()), bucket_bytes)
     net(x).square().sum().backward()
     for parameter, wanted in zip(net.parameters(), expected, strict=True):
         torch.testing.assert_close(parameter.grad, wanted)
     assert gradient.flat.abs().sum() == pytest.approx(sum(g.abs().sum().item() for g in expected), rel=1e-5)
 
 
-def flat(*values: float) -> FlatGradient:
-    parameter = nn.Parameter(torch.zeros(len(values)))
-    gradient = FlatGradient([parameter], Group())
-    gradient.flat.copy_(torch.tensor(values))
-    return gradient
-
-
-def test_clipping_scales_all_nets_of_a_phase_to_one_norm():
-    first, second = flat(3.0), flat(4.0)
+def test_clipping_scales_all_gradients_of_an_update_to_one_norm():
+    first, second = torch.tensor([3.0]), torch.tensor([4.0], dtype=torch.float64)
     norm, bad = clip_and_check([first, second], clip_norm=1.0)
     assert (norm.item(), bad.item()) == (5.0, 0.0)
-    torch.testing.assert_close(torch.cat([first.flat, second.flat]), torch.tensor([0.6, 0.8]))
+    torch.testing.assert_close(torch.cat([first, second]).float(), torch.tensor([0.6, 0.8]))
 
 
 def test_a_small_gradient_is_not_clipped():
-    gradient = flat(0.3, 0.4)
+    gradient = torch.tensor([0.3, 0.4])
     clip_and_check([gradient], clip_norm=1.0)
-    torch.testing.assert_close(gradient.flat, torch.tensor([0.3, 0.4]))
+    torch.testing.assert_close(gradient, torch.tensor([0.3, 0.4]))
 
 
 @pytest.mark.parametrize("bad_value", [math.nan, math.inf])
-def test_a_gradient_that_is_not_finite_becomes_zero_and_is_counted(bad_value):
-    healthy, sick = flat(1.0), flat(bad_value)
-    _, bad = clip_and_check([healthy, sick], clip_norm=1.0)
+def test_one_gradient_that_is_not_finite_makes_its_update_bad(bad_value):
+    _, bad = clip_and_check([torch.tensor([1.0]), torch.tensor([bad_value])], clip_norm=None)
     assert bad.item() == 1.0
-    assert healthy.flat.item() == sick.flat.item() == 0.0
+
+
+def test_no_gradients_have_no_norm_and_are_not_bad():
+    assert [value.item() for value in clip_and_check([], clip_norm=1.0)] == [0.0, 0.0]
+
+
+def test_parameters_of_one_type_lie_in_one_flat_gradient():
+    parameters = [nn.Parameter(torch.zeros(n, dtype=d)) for n, d in ((2, torch.float32), (3, torch.float64))]
+    assert [len(gradient.flat) for gradient in flat_gradients([*parameters, nn.Parameter(torch.zeros(4))])] == [6, 3]
+    assert flat_gradients([]) == []
 
 
 def test_schedules_meet_their_ends():
@@ -125,28 +121,12 @@ def test_schedules_meet_their_ends():
     assert [halving.factor(n, 100) for n in (0, 9, 10, 29)] == [1, 1, 0.5, 0.25]
 
 
-def test_seeds_differ_by_every_part_and_are_the_same_on_all_machines():
-    seeds = {
-        derive_seed(seed, step, update, rank)
-        for seed in (0, 1)
-        for step in (0, 1)
-        for update in "ab"
-        for rank in (0, 1)
-    }
-    assert len(seeds) == 16
-    assert derive_seed(0, "weights") == 7388263408636359099
-    seed_torch(1, "a")
-    first = torch.rand(3)
-    seed_torch(1, "a")
-    assert torch.equal(torch.rand(3), first)
-
-
-def test_a_phase_has_its_turn_in_every_nth_step_while_its_condition_holds():
+def test_an_update_runs_in_every_nth_step_while_its_condition_holds():
     update = Update(
         "late", (), lambda batch, progress: (torch.zeros(()), {}), every=3, when=lambda progress: progress.images >= 8
     )
-    turns = [step for step in range(10) if update.is_scheduled(Progress(images=2 * step, step=step))]
-    assert turns == [6, 9]
+    steps = [step for step in range(10) if update.is_scheduled(Progress(images=2 * step, step=step))]
+    assert steps == [6, 9]
 
 
 def test_a_meter_gives_means_since_the_last_reading():
@@ -159,7 +139,7 @@ def test_a_meter_gives_means_since_the_last_reading():
     assert meter.read(Group()) == {}
 
 
-def test_a_meter_tells_which_phase_went_bad():
+def test_a_meter_tells_which_update_went_bad():
     meter = Meter()
     for _ in range(3):
         meter.add("critic", {}, bad=torch.tensor(1.0))
@@ -167,49 +147,6 @@ def test_a_meter_tells_which_phase_went_bad():
     meter.check(allowed=3, images=10)
     with pytest.raises(TrainingDiverged, match=r"'critic' was not finite 3 times by image 10"):
         meter.check(allowed=2, images=10)
-
-
-def test_a_grid_puts_images_row_by_row():
-    levels = torch.tensor([-1.0, 0.0, 1.0]).view(3, 1, 1, 1).expand(-1, 1, 2, 2)
-    grid = image_grid(levels, columns=2)
-    assert grid.shape == (4, 4, 3)
-    assert grid.dtype == np.uint8
-    assert (grid[0, 0, 0], grid[0, 2, 0], grid[2, 0, 0], grid[2, 2, 0]) == (0, 128, 255, 255)
-
-
-def feed_of(count: int, batch: int, **place: int) -> TensorDataSource:
-    return TensorDataSource({"number": torch.arange(count)}, batch, seed=3, **place)
-
-
-def test_a_tensor_feed_gives_each_row_once_an_epoch_in_another_order_each():
-    batches = feed_of(12, 4).forever()
-    epochs = [torch.cat([next(batches)["number"] for _ in range(3)]).tolist() for _ in range(2)]
-    assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(12))
-    assert epochs[0] != epochs[1]
-
-
-def test_a_feed_taken_up_by_two_ranks_goes_on_where_one_stood():
-    one = feed_of(12, 4)
-    batches = one.forever()
-    next(batches)
-    ranks = [feed_of(12, 2, rank=rank, world_size=2) for rank in (0, 1)]
-    for rank in ranks:
-        rank.load_state_dict(one.state_dict())
-    together = torch.cat([next(rank.forever())["number"] for rank in ranks])
-    assert torch.equal(together, next(batches)["number"])
-
-
-def test_a_paired_feed_reads_both_in_orders_of_their_own_and_resumes_both():
-    paired = PairedDataSource(feed_of(6, 2), feed_of(10, 2))
-    batches = paired.forever()
-    next(batches)
-    state = paired.state_dict()
-    expected = next(batches)
-    assert {"number", "domain_b_number", "position", "domain_b_position"} == set(expected)
-    again = PairedDataSource(feed_of(6, 2), feed_of(10, 2))
-    again.load_state_dict(state)
-    found = next(again.forever())
-    assert all(torch.equal(found[key], expected[key]) for key in expected)
 
 
 def test_a_hostile_checkpoint_runs_no_code(tmp_path):
@@ -238,8 +175,8 @@ def test_the_best_checkpoint_outlives_the_newest(tmp_path):
     assert averaged_weights(str(tmp_path))["n"] == 2
 
 
-class Watch:
-    """A progress whose steps take as long as they are told."""
+class Stopwatch:
+    """Seconds that pass as a test says."""
 
     def __init__(self) -> None:
         self.time = 100.0
@@ -260,7 +197,7 @@ class CountingGroup(Group):
 
 def steps_within(seconds: float | None, pace: list[float]) -> int:
     """How many steps a budget of ``seconds`` allows, each taking the next number of ``pace``."""
-    watch = Watch()
+    watch = Stopwatch()
     CountingGroup.asked = 0
     budget = TimeBudget(seconds, CountingGroup(), torch.device("cpu"), watch)
     for steps, taken in enumerate(pace, start=1):
@@ -288,17 +225,36 @@ def test_without_a_time_budget_nobody_is_asked():
     assert CountingGroup.asked == 0
 
 
-def test_a_judge_gives_up_after_as_many_misses_as_its_patience():
-    judge = EarlyStopping(CheckpointSettings(folder="x", best="psnr", patience=2))
-    verdicts = [judge.is_best({"validation/psnr": value}) for value in (1.0, 2.0, 1.5, 2.0)]
-    assert verdicts == [True, True, False, False]
-    assert judge.should_stop
-    later = EarlyStopping(CheckpointSettings(folder="x", best="psnr", patience=2))
-    later.load_state_dict(judge.state_dict())
+def early_stopping(best_is: str = "highest", patience: int = 2) -> EarlyStopping:
+    return EarlyStopping(CheckpointSettings(folder="x", best="psnr", best_is=best_is, patience=patience))
+
+
+def test_a_training_should_stop_after_as_many_misses_as_its_patience():
+    stopping = early_stopping()
+    found = [stopping.is_best({"validation/psnr": value}) for value in (1.0, 2.0, 1.5, 2.0)]
+    assert found == [True, True, False, False]
+    assert stopping.should_stop
+    later = early_stopping()
+    later.load_state_dict(stopping.state_dict())
     assert later.should_stop and not later.is_best({"validation/psnr": 1.9})
 
 
-def test_a_measure_that_the_recipe_does_not_take_is_named():
-    judge = EarlyStopping(CheckpointSettings(folder="x", best="fid"))
-    with pytest.raises(UserError, match=r"checkpoint.best = fid .* which measures: psnr"):
-        judge.is_best({"validation/psnr": 1.0})
+@pytest.mark.parametrize("best_is", ["highest", "lowest"])
+def test_a_metric_that_is_no_number_is_never_the_best(best_is):
+    stopping = early_stopping(best_is, patience=3)
+    values = (math.nan, 1.0, math.nan)
+    assert [stopping.is_best({"validation/psnr": value}) for value in values] == [False, True, False]
+    assert stopping.has_best and not stopping.should_stop
+
+
+def test_a_training_whose_metric_is_never_a_number_stops_without_a_best():
+    stopping = early_stopping(patience=2)
+    assert not stopping.is_best({"validation/psnr": math.nan}) and not stopping.should_stop
+    assert not stopping.is_best({"validation/psnr": math.nan}) and stopping.should_stop
+    assert not stopping.has_best
+
+
+def test_a_metric_that_the_recipe_does_not_have_is_named():
+    stopping = EarlyStopping(CheckpointSettings(folder="x", best="fid"))
+    with pytest.raises(UserError, match=r"checkpoint\.best = fid .* which has: psnr"):
+        stopping.is_best({"validation/psnr": 1.0})
