@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gan_lib.core import storage
-from gan_lib.core.commit_record import read_commit_record, write_commit_record
+from gan_lib.core.stores.commit_record import read_commit_record, write_commit_record
 
 GENERATED, REJECTED = "generated", "rejected"
 

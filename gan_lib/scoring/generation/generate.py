@@ -71,7 +71,7 @@ def generate(spark: SparkSession, model: Model, settings: GenerateSettings, run_
     commits = Commits(output.url)
     kept = _keep(spark, commits, parts)
     left = [row for row in rows if row.part not in kept]
-    with counted(spark, sum(row.size for row in left)) as count:
+    with counted(spark, sum(row.size for row in left), "samples", "generating") as count:
         task = GenerateTask(model, output, settings.truncation, settings.batch_size, run_id, count)
         new = _run(source, task, left, parts, settings.tasks)
     storage.remove_tree(commits.staging)

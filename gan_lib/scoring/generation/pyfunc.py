@@ -18,8 +18,7 @@ from gan_lib.export.ports import Image, LabelMap, Tokens
 from gan_lib.export.signature import ERROR, HEIGHT, SEED, WIDTH, column_of
 from gan_lib.scoring.generation.maker import SampleMaker
 from gan_lib.scoring.generation.outputs.sample_formats import formats_of
-from gan_lib.scoring.generation.rows import Sample, SampleRow
-from gan_lib.scoring.generation.udf import is_missing, whole
+from gan_lib.scoring.generation.rows import Sample, SampleRow, is_missing, whole_seed
 from gan_lib.scoring.settings import EncodingSettings
 
 
@@ -51,7 +50,7 @@ class GenerationModel:
         seeds = rows[SEED] if SEED in rows else range(len(rows))
         for number, seed in enumerate(seeds):
             values = {name: series.iloc[number] for name, series in given.items()}
-            yield SampleRow(None, whole(seed), {name: v for name, v in values.items() if not is_missing(v)})
+            yield SampleRow(None, whole_seed(seed), {name: v for name, v in values.items() if not is_missing(v)})
 
     def _row(self, sample: Sample) -> dict[str, Any]:
         outputs = self._artifact.outputs

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from gan_lib.core.errors import Rejected
 
@@ -57,3 +58,21 @@ def check_id(id: str | None) -> str:
     if parts[0].startswith("_"):
         raise RowRejected("bad-id", f"{id!r} begins with an underscore, as the folder of the job's own tables does")
     return id
+
+
+def is_missing(value: Any) -> bool:
+    """Null, as pandas says it: None, NaN or NA; never true of a list."""
+    return value is None or bool(pd.api.types.is_scalar(value) and pd.isna(value))
+
+
+def whole_seed(value: Any) -> Any:
+    """A seed as a Python integer, None where it is null.
+
+    A null among them makes floats of all integers of a pandas column, which are exact below 2**53 only: a larger one
+    stays a float, and is no seed.
+    """
+    if is_missing(value):
+        return None
+    if isinstance(value, float) and not (value.is_integer() and abs(value) < 2**53):
+        return value
+    return int(value)

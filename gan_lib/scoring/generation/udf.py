@@ -12,7 +12,7 @@ from gan_lib.core.errors import UserError
 from gan_lib.export.ports import Latent
 from gan_lib.scoring.generation.inputs import InputReader
 from gan_lib.scoring.generation.outputs.sample_formats import SampleFormat, formats_of
-from gan_lib.scoring.generation.rows import Sample, SampleRow
+from gan_lib.scoring.generation.rows import Sample, SampleRow, is_missing, whole_seed
 from gan_lib.scoring.generation.task import maker_in_worker
 from gan_lib.scoring.model import Model, fetch
 from gan_lib.scoring.settings import EncodingSettings
@@ -88,25 +88,7 @@ def _rows(batches: Iterator[pd.Series | tuple[pd.Series, ...]], conditions: Sequ
             )
         for seed, *values in zip(*columns, strict=True):
             given = {name: value for name, value in zip(conditions, values, strict=True) if not is_missing(value)}
-            yield SampleRow(None, whole(seed), given)
-
-
-def is_missing(value: Any) -> bool:
-    """Null, as pandas says it: None, NaN or NA; never true of a list."""
-    return value is None or bool(pd.api.types.is_scalar(value) and pd.isna(value))
-
-
-def whole(value: Any) -> Any:
-    """A seed as a Python integer, None where it is null.
-
-    A null among them makes floats of all integers of a pandas column, which are exact below 2**53 only: a larger one
-    stays a float, and is no seed.
-    """
-    if is_missing(value):
-        return None
-    if isinstance(value, float) and not (value.is_integer() and abs(value) < 2**53):
-        return value
-    return int(value)
+            yield SampleRow(None, whole_seed(seed), given)
 
 
 def _in_frames(samples: Iterator[Sample], formats: dict[str, SampleFormat]) -> Iterator[pd.DataFrame]:

@@ -6,7 +6,6 @@ A new medium is a class here and a line in :data:`_FORMATS`.
 from __future__ import annotations
 
 import io
-import wave
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from gan_lib.core.errors import UserError
 from gan_lib.core.images import encode_jpeg, encode_png, encode_webp
+from gan_lib.core.sound import encode_wav
 from gan_lib.dataset.schema import ArrayField, Field, JpegField, OtherImageField, PngField
 from gan_lib.export.artifact import to_images
 from gan_lib.export.ports import Audio, Image, LabelMap, Notes, Port, Tokens, Voxels
@@ -117,13 +117,7 @@ class AudioFormat(SampleFormat):
         return values.float().clamp(-1, 1).numpy()
 
     def encode(self, array: np.ndarray) -> bytes:
-        sink = io.BytesIO()
-        with wave.open(sink, "wb") as file:
-            file.setnchannels(1)
-            file.setsampwidth(2)
-            file.setframerate(self._port.rate)
-            file.writeframes(np.rint(array * 32767).astype("<i2").tobytes())
-        return sink.getvalue()
+        return encode_wav(array, self._port.rate)
 
     def field(self, name: str) -> Field:
         return ArrayField(name, "float32", (self._port.samples,))
