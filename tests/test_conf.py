@@ -1,25 +1,79 @@
-"""Every file below conf/ is one that its job, or Spark, accepts."""
+"""Every file below conf/ is one that its job, or Spark, accepts; and every job tells what may be set."""
 
 from __future__ import annotations
 
 import importlib
 from pathlib import Path
+from types import ModuleType
 
+import pydantic
 import pytest
 
 from gan_lib.core import config
+from gan_lib.core.settings.listing import keys
 
 CONF = Path(__file__).parent.parent / "conf"
-JOB_SETTINGS = {"preprocess": "PreprocessJob", "train": "TrainJob", "evaluate": "EvaluateJob", "score": "ScoreJob"}
+JOB_SETTINGS = {
+    "preprocess": "PreprocessJob",
+    "train": "TrainJob",
+    "evaluate": "EvaluateSettings",
+    "score": "ScoreJob",
+    "generate": "GenerateJob",
+}
 
 
-@pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda path: f"{path.parent.name}/{path.name}")
-def test_a_jobs_configuration_is_valid(path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch):
-    job = path.parent.name
+@pytest.fixture
+def job_module(repository: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> ModuleType:
     monkeypatch.syspath_prepend(repository)
-    module = importlib.import_module(f"jobs.{job}")
-    settings = config.load(getattr(module, JOB_SETTINGS[job]), path)
-    assert settings.tracking.experiment == "gan_lib"
+    return importlib.import_module(f"jobs.{request.param}")
+
+
+def settings_of(module: ModuleType) -> type[pydantic.BaseModel]:
+    schema: type[pydantic.BaseModel] = getattr(module, JOB_SETTINGS[module.__name__.removeprefix("jobs.")])
+    return schema
+
+
+@pytest.mark.parametrize(
+    ("job_module", "path"),
+    [pytest.param(p.parent.name, p, id=f"{p.parent.name}/{p.name}") for p in sorted(CONF.rglob("*.yaml"))],
+    indirect=["job_module"],
+)
+def test_a_jobs_configuration_is_valid(job_module: ModuleType, path: Path):
+    settings = config.load(settings_of(job_module), path)
+    tracking = getattr(settings, "root", settings).tracking
+    assert tracking.experiment == "gan_lib"
+
+
+@pytest.mark.parametrize("job_module", JOB_SETTINGS, indirect=True)
+def test_every_setting_of_a_job_has_its_sentence(job_module: ModuleType):
+    silent = [key.name for key in keys(settings_of(job_module)) if not key.sentence and not key.name.endswith("kind")]
+    assert not silent
+
+
+@pytest.mark.parametrize("job_module", JOB_SETTINGS, indirect=True)
+def test_a_job_lists_its_settings_without_a_configuration(job_module: ModuleType, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as stopped:
+        job_module.main(["--settings"])
+    assert stopped.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("tracking.pipeline: text or null; default null") for line in lines)
+
+
+@pytest.mark.parametrize("job_module", ["train"], indirect=True)
+def test_train_lists_the_settings_of_all_recipes_or_of_the_one_that_is_named(
+    job_module: ModuleType, capsys: pytest.CaptureFixture[str]
+):
+    def listed(*argv: str) -> str:
+        with pytest.raises(SystemExit):
+            job_module.main(["--settings", *argv])
+        return capsys.readouterr().out
+
+    everything = listed()
+    assert "recipe.name: cyclegan | dcgan | srgan | srresnet | wgan_gp; required" in everything
+    assert "recipe.crop (name: srresnet): integer > 0 or null; default null" in everything
+    assert "recipe.penalty (name: wgan_gp)" in everything
+    only = listed("--config", str(CONF / "train" / "srresnet.yaml"), "--set", "recipe.name=dcgan")
+    assert "(name: dcgan)" in only and "(name: srresnet)" not in only
 
 
 def properties(path: Path) -> dict[str, str]:

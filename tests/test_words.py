@@ -117,12 +117,13 @@ def old_word(name: Name) -> str | None:
     words = words_of(name.text)
     if words[:1] == ["load"]:  # the verb; what is refused is the noun
         words = words[1:]
-    spelled = f" {' '.join(words)} {name.text} "
+    spelled = f" {' '.join(words)} "
     for word, instead in WORDS.items():
         if f" {word} " in spelled:
             return f"{word}, not {instead}"
     for word, (folders, instead) in ONLY_IN.items():
-        if f" {word} " in spelled and any(within(name.file, folder) for folder in folders):
+        found = name.text == word or f" {word} " in spelled
+        if found and any(within(name.file, folder) for folder in folders):
             return f"{word}, not {instead}"
     return None
 

@@ -32,6 +32,7 @@ class SuperResolutionSettings(TaskSettings):
     """Images are made small, enlarged again by models of one scale, and compared with what they were."""
 
     task: Literal["super_resolution"]
+    """What the models are for, and so how they are measured."""
     images: Url
     """Folder of whole images that training never saw."""
     border: int = Field(4, ge=0)

@@ -64,7 +64,7 @@ def keys(schema: type[BaseModel], values: Any = None, default: BaseModel | None 
 
 
 def _keys_of_field(name: str, field: FieldInfo, values: Any, default: Any) -> Iterator[Key]:
-    sentence = " ".join((field.description or "").split()).replace("``", "")
+    sentence = _sentence(field)
     choice = next((mark for mark in field.metadata if isinstance(mark, ChosenByName)), None)
     models = models_in(field.annotation)
     if choice is not None:
@@ -96,6 +96,7 @@ def _keys_of_union(
         yield Key(name, type_, _spelled(default), sentence)
     else:
         shown = getattr(default, tag) if isinstance(default, BaseModel) else default
+        sentence = sentence or _sentence(models[0].model_fields[tag])
         yield from _below(
             name, iter([Key(tag, " | ".join(_tag_of(m, tag) for m in models), _spelled(shown), sentence)])
         )
@@ -159,6 +160,10 @@ def _bound(mark: Any) -> str:
     if isinstance(mark, MinLen) and mark.min_length:
         return f"(at least {mark.min_length})"
     return f"(at most {mark.max_length})" if isinstance(mark, MaxLen) else ""
+
+
+def _sentence(field: FieldInfo) -> str:
+    return " ".join((field.description or "").split()).replace("``", "")
 
 
 def _spelled(default: Any) -> str:

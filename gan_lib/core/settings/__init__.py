@@ -1,0 +1,1 @@
+"""What stands in the classes of settings: annotations beyond the type, and the list of keys that follows from them."""
