@@ -1,4 +1,4 @@
-"""The one encoder of sound files."""
+"""The one encoder of sound: for samples that a person hears, for results, and for examples that travel with a model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
 """What leaves a training: a net with its signature, saved and loaded without pickle.
 
-Knows nothing of files' formats, Spark, MLflow or tiles.
+Knows nothing of image files, Spark, MLflow or tiles.
 """

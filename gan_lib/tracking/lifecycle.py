@@ -8,8 +8,8 @@ import time
 from typing import Any
 
 from gan_lib.core import storage
-from gan_lib.core.credentials import without_credentials
 from gan_lib.tracking.code_version import code_version
+from gan_lib.tracking.credentials import without_credentials
 from gan_lib.tracking.settings import TrackingSettings
 from gan_lib.tracking.store import Store, TrackingError
 

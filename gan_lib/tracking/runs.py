@@ -24,8 +24,8 @@ import numpy as np
 import yaml
 
 from gan_lib.core import storage
-from gan_lib.core.credentials import all_without_credentials, without_credentials
 from gan_lib.core.images import encode_png
+from gan_lib.tracking.credentials import all_without_credentials, without_credentials
 from gan_lib.tracking.lifecycle import end_run, open_pipeline, open_run
 from gan_lib.tracking.settings import TrackingSettings
 from gan_lib.tracking.spool import Entry, Refused, Spool

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from gan_lib.core.credentials import without_credentials
+from gan_lib.tracking.credentials import without_credentials
 
 logger = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from gan_lib.core.credentials import without_credentials
 from gan_lib.core.errors import UserError
+from gan_lib.tracking.credentials import without_credentials
 from gan_lib.tracking.settings import TrackingSettings
 
 if TYPE_CHECKING:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import wave
 from functools import singledispatch
 
 import numpy as np
@@ -11,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gan_lib.core.sound import encode_wav
 from gan_lib.recipes.samples import AudioSamples, ImageSamples, NoteSamples, TextSamples, VoxelSamples
 from gan_lib.training.tracker import Tracker
 
@@ -70,14 +69,7 @@ def wav_bytes(waves: Tensor, rate: int) -> bytes:
     """(B, samples) in [-1, 1] -> a mono 16-bit WAV file of all of them, one after the other, with silence between."""
     silence = torch.zeros(len(waves), round(rate * _SECONDS_OF_SILENCE))
     joined = torch.cat([waves.detach().float().cpu(), silence], dim=1).reshape(-1)
-    levels = (joined.nan_to_num().clamp(-1, 1) * 32767).round().to(torch.int16).numpy().astype("<i2")
-    content = io.BytesIO()
-    with wave.open(content, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(rate)
-        file.writeframes(levels.tobytes())
-    return content.getvalue()
+    return encode_wav(joined.numpy(), rate)
 
 
 def spectrograms(waves: Tensor) -> Tensor:

@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from gan_lib import tracking
-from gan_lib.core.credentials import all_without_credentials, without_credentials
 from gan_lib.core.errors import UserError
+from gan_lib.tracking.credentials import all_without_credentials, without_credentials
 
 SECRET = "s3cret"
 
