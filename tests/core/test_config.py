@@ -264,13 +264,25 @@ def test_what_all_kinds_of_a_union_have_is_listed_once(capsys: pytest.CaptureFix
         kind: Literal["round"]
         depth: int
 
+    class Deep(config.Settings):
+        kind: Literal["deep"]
+        depth: int
+
     class Whole(pydantic.RootModel[typing.Annotated[Disc | Round, pydantic.Field(discriminator="kind")]]):
         """Two kinds with one key in common."""
+
+    class Named(config.Settings):
+        shapes: dict[str, typing.Annotated[Disc | Round | Deep, pydantic.Field(discriminator="kind")]]
 
     assert listed(Whole, capsys=capsys).splitlines() == [
         "kind: disc | round; required",
         "radius: number; default 1.0",
         "depth (kind: round): integer; required",
+    ]
+    assert listed(Named, capsys=capsys).splitlines() == [
+        "shapes.NAME.kind: disc | round | deep; required",
+        "shapes.NAME.radius (kind: disc | round): number; default 1.0",
+        "shapes.NAME.depth (kind: round | deep): integer; required",
     ]
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -45,6 +45,11 @@ def annotation_of(field: FieldInfo) -> Any:
 def is_literal(annotation: Any) -> bool:
     """Whether an annotation lists the values that fit."""
     return typing.get_origin(annotation) is Literal
+
+
+def is_mapping(annotation: Any) -> bool:
+    """Whether an annotation is that of values by name."""
+    return typing.get_origin(annotation) in (dict, Mapping)
 
 
 def members_of(model: type[BaseModel]) -> list[type[BaseModel]]:

@@ -17,7 +17,15 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from gan_lib.core.settings.annotations import ChosenByName, UrlMark, annotation_of, is_literal, members_of, models_in
+from gan_lib.core.settings.annotations import (
+    ChosenByName,
+    UrlMark,
+    annotation_of,
+    is_literal,
+    is_mapping,
+    members_of,
+    models_in,
+)
 
 _WORDS = {str: "text", int: "integer", float: "number", bool: "true or false", type(None): "null", Any: "anything"}
 
@@ -74,6 +82,8 @@ def _keys_of_field(name: str, field: FieldInfo, values: Any, default: Any) -> It
     elif len(models) == 1 and typing.get_origin(field.annotation) is None:
         given = default if isinstance(default, models[0]) else None
         yield from _below(name, keys(models[0], values, given))
+    elif is_mapping(field.annotation):
+        yield from _keys_of_union(f"{name}.NAME", type_name(annotation_of(field)), models, None, default, sentence)
     else:
         yield from _keys_of_union(name, type_name(annotation_of(field)), models, values, default, sentence)
 
@@ -90,7 +100,7 @@ def _keys_of_choice(name: str, choice: ChosenByName, values: Any, sentence: str)
 def _keys_of_union(
     name: str, type_: str, models: list[type[BaseModel]], values: Any, default: Any, sentence: str
 ) -> Iterator[Key]:
-    """The key that tells the members apart, what all of them have, and what is one's own."""
+    """The key that tells the members apart, and what they have; each with those that have it, unless all do."""
     tag = _tag(models)
     if tag is None:
         yield Key(name, type_, _spelled(default), sentence)
@@ -102,15 +112,14 @@ def _keys_of_union(
         )
         chosen = values.get(tag) if isinstance(values, Mapping) else None
         models = [model for model in models if _tag_of(model, tag) == chosen] or models
-    own = {
-        model: [key for key in keys(model, values, default if type(default) is model else None) if key.name != tag]
-        for model in models
-    }
-    common = [key for key in own[models[0]] if all(key in others for others in own.values())]
-    yield from _below(name, iter(common))
+    members: dict[Key, list[str]] = {}
     for model in models:
-        condition = f"{tag}: {_tag_of(model, tag)}" if tag else (model.__name__ if len(models) > 1 else "")
-        yield from _below(name, (key for key in own[model] if key not in common), condition)
+        for key in keys(model, values, default if type(default) is model else None):
+            if key.name != tag:
+                members.setdefault(key, []).append(_tag_of(model, tag) if tag else model.__name__)
+    for key, having in members.items():
+        condition = f"{tag}: {' | '.join(having)}" if tag else " | ".join(having)
+        yield from _below(name, iter([key]), "" if len(having) == len(models) else condition)
 
 
 def _below(parent: str, own: Iterator[Key], condition: str = "") -> Iterator[Key]:
