@@ -20,7 +20,7 @@ from gan_lib.core import storage
 from gan_lib.export.architecture import Architecture
 from gan_lib.export.description import DESCRIPTION, Description, Tiling, read_description
 from gan_lib.export.errors import ArtifactError
-from gan_lib.export.ports import Image, Port
+from gan_lib.export.ports import Image, LabelMap, Mask, Port
 
 __all__ = ["DESCRIPTION", "WEIGHTS", "Artifact", "ArtifactError", "Tiling", "pad_to_divisor", "to_images", "to_values"]
 
@@ -110,13 +110,9 @@ class Artifact:
         port, made = self.inputs[self.image_input], self.outputs[self.image_output]
         values = to_values(images, port) if isinstance(port, Image) else images
         tensors = {**(others or {}), self.image_input: values}
-        for name, other in self.inputs.items():
-            if (
-                name in tensors
-                and (name == self.image_input or not isinstance(other, Image))
-                and tensors[name].dim() > 2
-            ):
-                tensors[name] = pad_to_divisor(tensors[name], self.size_divisor)
+        beside = {name for name, other in self.inputs.items() if isinstance(other, Mask | LabelMap)}
+        for name in tensors.keys() & (beside | {self.image_input}):
+            tensors[name] = pad_to_divisor(tensors[name], self.size_divisor)
         height, width = images.shape[-2:]
         result = self.run(tensors)[self.image_output][..., : height * scale, : width * scale]
         return to_images(result, made) if isinstance(made, Image) else result

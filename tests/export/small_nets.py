@@ -54,7 +54,7 @@ class Inpainter(nn.Module):
 
 
 class StyledByImage(nn.Module):
-    """The image through a 5x5 convolution, then the mean and spread of another image's channels (AdaIN's statistics)."""
+    """The image through a 5x5 convolution, then mean and spread of another image, as in AdaIN."""
 
     def __init__(self) -> None:
         super().__init__()

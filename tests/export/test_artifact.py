@@ -168,6 +168,20 @@ def test_a_style_image_keeps_its_own_size() -> None:
     assert torch.equal(artifact.translate(images, {"style": style}), to_images(padded, Image()))
 
 
+def test_what_is_no_map_of_the_image_is_not_padded() -> None:
+    class Shapes(nn.Module):
+        def forward(self, image: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
+            self.seen = [tuple(other.shape) for other in others]
+            return image
+
+    net = Shapes()
+    inputs = {"image": Image(size_divisor=8), "classes": LabelMap(3), "latent": Latent((2, 5)), "roll": Notes(12, 3)}
+    artifact = Artifact(net, Architecture.of(Echo), inputs, IMAGE, Tiling(1, 8))
+    others = {"classes": torch.zeros(1, 9, 7).long(), "latent": torch.zeros(1, 2, 5), "roll": torch.zeros(1, 12, 3)}
+    artifact.translate(torch.zeros(1, 3, 9, 7, dtype=torch.uint8), others)
+    assert net.seen == [(1, 16, 8), (1, 2, 5), (1, 12, 3)]
+
+
 def test_an_input_that_is_missing_is_named() -> None:
     artifact = Artifact(Inpainter(), Architecture.of(Inpainter), {**IMAGE, "mask": Mask()}, IMAGE, Tiling(1, 3))
     with pytest.raises(ArtifactError, match="needs its input mask"):

@@ -29,7 +29,7 @@ def test_a_package_is_trusted_with_all_within_it_and_nothing_that_only_begins_li
 
 
 def test_a_net_outside_is_not_even_imported() -> None:
-    with pytest.raises(ArtifactError, match="outside the trusted packages .*GAN_LIB_TRUSTED_PACKAGES"):
+    with pytest.raises(ArtifactError, match=r"outside the trusted packages .*GAN_LIB_TRUSTED_PACKAGES"):
         Architecture("this", "Zen", {}).build()
 
 
