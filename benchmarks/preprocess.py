@@ -40,7 +40,7 @@ from gan_lib.cluster.session import spark_session
 from gan_lib.core import config
 from gan_lib.core.images import decode
 from gan_lib.dataset.schema import JpegField
-from gan_lib.preprocessing.cropping.patches import RandomCrops
+from gan_lib.preprocessing.cropping.crops import RandomCrops
 from gan_lib.preprocessing.preprocess import preprocess
 from gan_lib.preprocessing.settings import PreprocessSettings
 

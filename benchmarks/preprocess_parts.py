@@ -25,13 +25,13 @@ from pyspark.sql import SparkSession
 
 from gan_lib.cluster.parallelize import parallelize
 from gan_lib.core.images import Limits, Pixels, decode, decode_enough, encode_jpeg
-from gan_lib.preprocessing.cropping.patches import ResizeShortest, enough_for, resized
+from gan_lib.core.listing import Entry
+from gan_lib.preprocessing.cropping.resizing import ResizeShortest, enough_for, resized
 from gan_lib.preprocessing.duplicates.matching import similar_pairs
-from gan_lib.preprocessing.duplicates.phash import WINDOWS, perceptual_hashes
+from gan_lib.preprocessing.duplicates.phash import VIEWS, perceptual_hashes
 from gan_lib.preprocessing.planning import plan_corpus
 from gan_lib.preprocessing.samples import COLUMNS, in_batches
-from gan_lib.preprocessing.sources.folder import plain_items
-from gan_lib.core.listing import Entry
+from gan_lib.preprocessing.sources.folder import plain_samples
 
 FILES, FOLDERS = 1_000_000, 500  # dealt to tasks in eights, as a folder source does
 
@@ -144,14 +144,14 @@ def measure_copies(data: Path) -> dict[str, Any]:
 
 
 def _array(hashes: list[bytes | None]) -> np.ndarray:
-    return np.frombuffer(b"".join(each or bytes(8 * len(WINDOWS)) for each in hashes), "<u8").reshape(-1, len(WINDOWS))
+    return np.frombuffer(b"".join(each or bytes(8 * len(VIEWS)) for each in hashes), "<u8").reshape(-1, len(VIEWS))
 
 
 def _cost_of_pairs() -> dict[int, float]:
     seconds = {}
     print(f"{'synthetic images':24}{'CPU s':>8}{'us each':>10}")
     for count in (1_000, 10_000, 100_000):
-        hashes = np.random.default_rng(0).integers(0, 2**64, (count, len(WINDOWS)), dtype=np.uint64)
+        hashes = np.random.default_rng(0).integers(0, 2**64, (count, len(VIEWS)), dtype=np.uint64)
         started = time.process_time()
         similar_pairs(hashes)
         seconds[count] = round(time.process_time() - started, 3)
@@ -165,7 +165,7 @@ def measure_listing(spark: SparkSession) -> dict[str, Any]:
     def names(share: list[int]) -> Iterator[pa.RecordBatch]:
         places = ((folder, n) for folder in share for n in range(FILES // FOLDERS))
         entries = (Entry(f"/corpus/{folder:04d}/{n:08d}.jpg", 100_000 + n % 50_000, str(n)) for folder, n in places)
-        return in_batches(plain_items("/corpus", entries))
+        return in_batches(plain_samples("/corpus", entries))
 
     with tempfile.TemporaryDirectory() as folder:
         # A first small plan starts the workers and warms up Java, so that what is measured is the listing.
@@ -177,6 +177,6 @@ def measure_listing(spark: SparkSession) -> dict[str, Any]:
         seconds = time.perf_counter() - started
         grown = psutil.Process().memory_info().rss - before
         size = sum(path.stat().st_size for path in Path(folder).iterdir())
-    print(f"{plan.items:,} files in {FOLDERS} folders -> {len(plan.tasks):,} tasks in {seconds:.1f} s")
+    print(f"{plan.samples:,} files in {FOLDERS} folders -> {len(plan.tasks):,} tasks in {seconds:.1f} s")
     print(f"driver's Python grew by {grown / 2**20:.0f} MiB; Java had 2 GiB; the listing takes {size / 2**20:.0f} MiB")
-    return {"files": plan.items, "seconds": round(seconds, 1), "driver_mib": round(grown / 2**20, 1)}
+    return {"files": plan.samples, "seconds": round(seconds, 1), "driver_mib": round(grown / 2**20, 1)}

@@ -1,7 +1,7 @@
-"""Cuts a listed corpus into tasks of equal cost, and leaves out what an earlier version has read.
+"""Cuts a listed corpus into tasks of equal cost, without what an earlier version has read.
 
-The listing is written to files where it is made, in Spark tasks; the driver sees one line for each work_unit of about 4 MiB
-of source bytes and never a sample's name. A million files of 100 kB are 25,000 such lines.
+The listing is written to files where it is made, in Spark tasks; the driver sees one line for each unit of work of
+about 4 MiB of source bytes and never a sample's name. A million files of 100 kB are 25,000 such lines.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from gan_lib.core import storage
 from gan_lib.preprocessing import sample_status
-from gan_lib.preprocessing.samples import ARROW_SCHEMA, Item, from_batch, to_batch
+from gan_lib.preprocessing.samples import ARROW_SCHEMA, Sample, from_batch, to_batch
 from gan_lib.preprocessing.settings import MEBIBYTE
 
 if TYPE_CHECKING:
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 _UNIT_COST = 4 * MEBIBYTE
 _TASKS_WANTED = 16
-_UNIT_COLUMNS = "url string, row_group int, items bigint, cost bigint, fingerprint bigint, known bigint"
+_UNIT_COLUMNS = "url string, row_group int, samples bigint, cost bigint, fingerprint bigint, known bigint"
 _UNIT_SCHEMA = pa.schema(
     [
         ("url", pa.string()),
         ("row_group", pa.int32()),
-        ("items", pa.int64()),
+        ("samples", pa.int64()),
         ("cost", pa.int64()),
         ("fingerprint", pa.int64()),
         ("known", pa.int64()),
@@ -48,15 +48,15 @@ class WorkUnit:
 
     url: str
     row_group: int
-    items: int
+    samples: int
     cost: int
 
-    def read(self) -> list[Item]:
+    def read(self) -> list[Sample]:
         """The samples."""
         fs, path = storage.open_store(self.url)
         with fs.open(path, "rb") as file:
             table = pq.ParquetFile(file).read_row_group(self.row_group)
-        return [item for batch in table.to_batches() for item in from_batch(batch)]
+        return [sample for batch in table.to_batches() for sample in from_batch(batch)]
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,9 @@ class Plan:
     """samples that an earlier version has read, and that are in no task"""
 
     @property
-    def items(self) -> int:
+    def samples(self) -> int:
         """Samples to read."""
-        return sum(work_unit.items for task in self.tasks for work_unit in task)
+        return sum(work_unit.samples for task in self.tasks for work_unit in task)
 
     @property
     def cost(self) -> int:
@@ -99,19 +99,19 @@ def plan_corpus(frame: DataFrame, folder: str, known_statuses: Sequence[str], ta
     Args:
         frame: a source's DataFrame.
         folder: where the listing is written.
-        known_statuses: statuses of an earlier version; samples in them, unchanged, are left out.
+        known_statuses: statuses of an earlier version; samples in them, unchanged, are passed over.
         task_bytes: most that a task should read; small corpora get smaller tasks, so that all cores have some.
     """
     rows = frame.mapInArrow(
         partial(_write_listing, folder, tuple(known_statuses), min(_UNIT_COST, task_bytes)), _UNIT_COLUMNS
     ).collect()
-    work_units = [WorkUnit(row.url, row.row_group, row.items, row.cost) for row in rows if row.items]
+    work_units = [WorkUnit(row.url, row.row_group, row.samples, row.cost) for row in rows if row.samples]
     fingerprint = sum(row.fingerprint for row in rows) % 2**64
     return Plan(share_out(work_units, task_bytes), fingerprint, sum(row.known for row in rows))
 
 
 def share_out(work_units: Sequence[WorkUnit], task_bytes: int) -> tuple[tuple[WorkUnit, ...], ...]:
-    """WorkUnits -> tasks of about equal cost, the costliest first, so that none is left over at the end."""
+    """Units of work -> tasks of about equal cost, the costliest first, so that none runs alone at the end."""
     total = sum(work_unit.cost for work_unit in work_units)
     wanted = min(max(total // _TASKS_WANTED, min(_UNIT_COST, task_bytes)), task_bytes)
     tasks: list[list[WorkUnit]] = []
@@ -128,17 +128,17 @@ def share_out(work_units: Sequence[WorkUnit], task_bytes: int) -> tuple[tuple[Wo
 def _write_listing(
     folder: str, known_statuses: Sequence[str], unit_cost: int, batches: Iterator[pa.RecordBatch]
 ) -> Iterator[pa.RecordBatch]:
-    """Write one partition of the listing, a row group for each work_unit; yield a line about each."""
+    """Write one partition of the listing, a row group for each unit of work; yield a line about each."""
     known = _fingerprints(known_statuses)
     url = storage.join(folder, f"{uuid.uuid4().hex}.parquet")
     sink = io.BytesIO()  # holds names and numbers only: about 100 bytes a sample
     lines: list[tuple[str, int, int, int, int, int]] = []
     with pq.ParquetWriter(sink, ARROW_SCHEMA, compression="zstd") as writer:
-        for items, seen in _work_units(batches, known, unit_cost):
-            if items:
-                writer.write_batch(to_batch(items))
-            fingerprint = sum(item.fingerprint for item in items) % 2**63
-            lines.append((url, len(lines), len(items), sum(item.cost for item in items), fingerprint, seen))
+        for samples, seen in _work_units(batches, known, unit_cost):
+            if samples:
+                writer.write_batch(to_batch(samples))
+            fingerprint = sum(sample.fingerprint for sample in samples) % 2**63
+            lines.append((url, len(lines), len(samples), sum(sample.cost for sample in samples), fingerprint, seen))
     if any(line[2] for line in lines):
         storage.write_atomic(url, sink.getvalue())
     yield pa.RecordBatch.from_arrays([pa.array(c) for c in zip(*lines, strict=True)], schema=_UNIT_SCHEMA)
@@ -146,22 +146,22 @@ def _write_listing(
 
 def _work_units(
     batches: Iterator[pa.RecordBatch], known: np.ndarray, unit_cost: int
-) -> Iterator[tuple[list[Item], int]]:
-    """(new samples of a work_unit, known samples passed over meanwhile); the last work_unit may be empty."""
-    items: list[Item] = []
+) -> Iterator[tuple[list[Sample], int]]:
+    """(new samples of a unit, known samples passed over meanwhile); the last unit may be empty."""
+    samples: list[Sample] = []
     cost = seen = 0
     for batch in batches:
-        for item in from_batch(batch):
-            place = np.searchsorted(known, item.fingerprint)
-            if place < len(known) and known[place] == item.fingerprint:
+        for sample in from_batch(batch):
+            index = np.searchsorted(known, sample.fingerprint)
+            if index < len(known) and known[index] == sample.fingerprint:
                 seen += 1
                 continue
-            items.append(item)
-            cost += item.cost
+            samples.append(sample)
+            cost += sample.cost
             if cost >= unit_cost:
-                yield items, seen
-                items, cost, seen = [], 0, 0
-    yield items, seen
+                yield samples, seen
+                samples, cost, seen = [], 0, 0
+    yield samples, seen
 
 
 def _fingerprints(known_statuses: Sequence[str]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Images of a version's statistics, for the page of its MLflow run. Nothing is computed here."""
+"""Plots of a version's statistics, for the page of its MLflow run. Nothing is computed here."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from gan_lib.dataset.manifest import Manifest
 
 
 def statistics_plots(manifest: Manifest) -> dict[str, np.ndarray]:
-    """name -> H x W x 3 uint8: what became of the samples, why some were rejected, and how large the images are."""
+    """name -> H x W x 3 uint8: what became of the samples, why some were rejected, how large images are."""
     plots = {
         "counts": _bars("samples", manifest.counts),
-        "sizes": _sides(manifest.statistics),
-        "rows": _bars("patches", {name: split.rows for name, split in manifest.splits.items()}),
+        "rows": _bars("rows", {name: split.rows for name, split in manifest.splits.items()}),
     }
+    if "side_edges" in manifest.statistics:
+        plots["sizes"] = _sides(manifest.statistics)
     if manifest.rejects:
         plots["rejects"] = _bars("rejected samples", manifest.rejects)
     return plots
@@ -26,18 +27,18 @@ def _bars(quantity: str, heights: Mapping[str, int]) -> np.ndarray:
     figure, axes = _figure()
     axes.barh(list(heights), list(heights.values()))
     axes.set_xlabel(quantity)
-    for place, value in enumerate(heights.values()):
-        axes.text(value, place, f" {value:,}", va="center")
+    for row, value in enumerate(heights.values()):
+        axes.text(value, row, f" {value:,}", va="center")
     return _drawn(figure)
 
 
 def _sides(numbers: Mapping[str, Any]) -> np.ndarray:
     figure, axes = _figure()
     labels = [f"{low} up" for low in numbers["side_edges"][:-1]]
-    places = np.arange(len(labels))
-    axes.bar(places - 0.2, numbers["shorter_side"], 0.4, label="shorter side")
-    axes.bar(places + 0.2, numbers["longer_side"], 0.4, label="longer side")
-    axes.set_xticks(places, labels, rotation=60)
+    positions = np.arange(len(labels))
+    axes.bar(positions - 0.2, numbers["shorter_side"], 0.4, label="shorter side")
+    axes.bar(positions + 0.2, numbers["longer_side"], 0.4, label="longer side")
+    axes.set_xticks(positions, labels, rotation=60)
     axes.set_xlabel("pixels")
     axes.set_ylabel("images")
     axes.legend()

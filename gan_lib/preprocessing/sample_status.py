@@ -1,6 +1,6 @@
 """The status of every sample: what became of it and why. Nothing that was listed is missing here.
 
-Accounts are Parquet, one file a task while a run works, one file a run in the published version. Later runs find in
+Statuses are Parquet, one file a task while a run works, one file a run in the published version. Later runs find in
 them what has been read already.
 """
 
@@ -16,24 +16,26 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gan_lib.core import storage
+from gan_lib.core.errors import Rejected
 
 WRITTEN, REJECTED, DUPLICATE = "written", "rejected", "duplicate"
-FOLDER = "statuses"
+FOLDER = "sample_status"
 
 ARROW_SCHEMA = pa.schema(
     [
-        ("item", pa.int64()),
+        ("sample_id", pa.int64()),
         ("name", pa.string()),
         ("fingerprint", pa.int64()),
         ("status", pa.string()),
         ("reason", pa.string()),
-        ("detail", pa.string()),
+        ("message", pa.string()),
         ("content", pa.binary(16)),
         ("phash", pa.binary()),
         ("height", pa.int32()),
         ("width", pa.int32()),
+        ("length", pa.int64()),
         ("split", pa.string()),
-        ("patches", pa.int32()),
+        ("rows", pa.int32()),
         ("sums", pa.list_(pa.int64())),
     ]
 )
@@ -43,25 +45,34 @@ ARROW_SCHEMA = pa.schema(
 class SampleStatus:
     """What became of one sample."""
 
-    item: int
-    """task number * 2**32 + place in the task"""
+    sample_id: int
+    """task number * 2**32 + position in the task"""
     name: str
     fingerprint: int
-    """of the listing: name, lengths, stamp"""
+    """of the listing: name, lengths, etag"""
     status: str = WRITTEN
     reason: str = ""
-    """slug to count rejects by; of a duplicate the name of the sample that stays"""
-    detail: str = ""
+    """slug to count rejects by; of a duplicate the name of its representative"""
+    message: str = ""
     content: bytes | None = None
     """hash of the bytes, where they could be read"""
     phash: bytes | None = None
     """perceptual hashes of the last image, where near duplicates are sought"""
     height: int = 0
     width: int = 0
+    """of the first image or label map, in pixels; 0 where there is none"""
+    length: int = 0
+    """of the first part of any other medium: samples of sound, tokens, elements; 0 where there is none"""
     split: str = ""
-    patches: int = 0
+    rows: int = 0
+    """patches, clips, texts or arrays that it became"""
     sums: list[int] = field(default_factory=list)
-    """over every fourth pixel of the last image's patches: 3 sums of levels, 3 of their squares, number of pixels"""
+    """over every fourth pixel of the last image's patches: the levels of each channel, then their squares, then the
+    number of pixels; empty where there is no image"""
+
+    def reject(self, rejected: Rejected) -> None:
+        """Enter why the sample is not part of the dataset."""
+        self.status, self.reason, self.message = REJECTED, rejected.reason, rejected.message
 
 
 _NAMES = [f.name for f in fields(SampleStatus)]
@@ -83,7 +94,7 @@ def write_table(url: str, table: pa.Table) -> None:
 
 
 def read(url: str, columns: list[str] | None = None) -> pa.Table:
-    """Accounts from one file; the schema's metadata holds the facts."""
+    """Statuses from one file; the schema's metadata holds the facts."""
     return pq.read_table(io.BytesIO(storage.read_bytes(url)), columns=columns)
 
 

@@ -17,24 +17,27 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-UNKNOWN = -1
+from gan_lib.core import storage
+from gan_lib.core.errors import Rejected
+
+UNKNOWN_LENGTH = -1
 """Length of a part that reaches to the end of its file, where the listing did not tell the file's size."""
 
 COLUMNS = (
     "name string, parts array<struct<url: string, offset: bigint, length: bigint>>, "
-    "fields string, stamp string, problem string"
+    "fields string, etag string, problem string"
 )
 """The columns of a source's DataFrame, as Spark's ``mapInArrow`` wants them."""
 
 _PART_NAMES, _PART_TYPES = ("url", "offset", "length"), (pa.string(), pa.int64(), pa.int64())
 _PART_TYPE = pa.struct(list(zip(_PART_NAMES, _PART_TYPES, strict=True)))
-_TEXTS = ("fields", "stamp", "problem")
+_TEXTS = ("fields", "etag", "problem")
 ARROW_SCHEMA = pa.schema(
     [
         ("name", pa.string()),
         ("parts", pa.list_(_PART_TYPE)),
         ("fields", pa.string()),
-        ("stamp", pa.string()),
+        ("etag", pa.string()),
         ("problem", pa.string()),
     ]
 )
@@ -47,36 +50,36 @@ _GUESSED_LENGTH = 256 * 1024
 
 @dataclass(frozen=True)
 class Part:
-    """The bytes of one image: ``length`` of them from ``offset`` of the file ``url``."""
+    """The bytes of one image, sound, text or array: ``length`` of them from ``offset`` of the file ``url``."""
 
     url: str
     offset: int = 0
-    length: int = UNKNOWN
+    length: int = UNKNOWN_LENGTH
 
 
 @dataclass(frozen=True)
-class Item:
-    """One sample of the corpus: one image, or several that belong together."""
+class Sample:
+    """One sample of the corpus: one part, or several that belong together."""
 
     name: str
-    """unique in its source, whatever machine lists it; of equal images the one with the smallest name stays"""
+    """unique in its source, whatever machine lists it; of equal samples the one with the smallest name stays"""
     parts: tuple[Part, ...]
     fields: str = "{}"
-    """JSON object of the values that go with the images: label, caption"""
-    stamp: str = ""
+    """JSON object of the values that go with the parts: label, caption"""
+    etag: str = ""
     """changes when the bytes do (time of modification, etag); empty where the store tells none"""
     problem: str | None = None
     """why there is nothing to read, found while listing; the sample becomes a reject"""
 
-    def with_fields(self, fields: Mapping[str, Any]) -> Item:
-        """The same sample with these values beside its images."""
+    def with_fields(self, fields: Mapping[str, Any]) -> Sample:
+        """The same sample with these values beside its parts."""
         return dataclasses.replace(self, fields=json.dumps(fields))
 
-    def with_problem(self, problem: str) -> Item:
-        """The same sample, to be rejected for ``problem`` ("slug: detail") unless it has a problem already."""
+    def with_problem(self, problem: str) -> Sample:
+        """The same sample, to be rejected for ``problem`` ("slug: message") unless it has a problem already."""
         return dataclasses.replace(self, problem=self.problem or problem)
 
-    def renamed(self, name: str) -> Item:
+    def renamed(self, name: str) -> Sample:
         """The same sample under another name."""
         return dataclasses.replace(self, name=name)
 
@@ -88,22 +91,48 @@ class Item:
 
     @property
     def values(self) -> Mapping[str, Any]:
-        """The values that go with the images."""
+        """The values that go with the parts."""
         return json.loads(self.fields)
 
     @property
     def fingerprint(self) -> int:
-        """64 bits of name, lengths and stamp: equal when a later run lists the same sample again, unchanged."""
+        """64 bits of name, lengths and etag: equal when a later run lists the same sample again, unchanged."""
         lengths = ",".join(str(part.length) for part in self.parts)
-        text = "\0".join((self.name, lengths, self.fields, self.stamp))
+        text = "\0".join((self.name, lengths, self.fields, self.etag))
         digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
         return int.from_bytes(digest, "little", signed=True)
 
 
-def to_batch(items: Sequence[Item]) -> pa.RecordBatch:
+def read_part(part: Part, max_bytes: int) -> bytes:
+    """The bytes of one part; at most ``max_bytes + 1`` are read, enough to see the excess.
+
+    Raises:
+        Rejected: ``too-many-bytes`` when the listing says so already; ``unreadable`` when the store refuses.
+    """
+    if part.length > max_bytes:
+        raise Rejected("too-many-bytes", f"{part.length} bytes, allowed are {max_bytes}")
+    try:
+        content = storage.read_range(part.url, part.offset, part.length if part.length >= 0 else max_bytes + 1)
+    except Exception as error:  # each store has its own exceptions; all of them mean that this sample cannot be had
+        raise Rejected("unreadable", f"{type(error).__name__}: {error}") from None
+    if 0 <= part.length != len(content):
+        raise Rejected("unreadable", f"{part.length} bytes were listed, {len(content)} are there")
+    return content
+
+
+def content_hash(contents: Sequence[bytes]) -> bytes:
+    """16 bytes that stand for the content of all parts of a sample."""
+    digest = hashlib.blake2b(digest_size=16)
+    for content in contents:
+        digest.update(len(content).to_bytes(8, "little"))
+        digest.update(content)
+    return digest.digest()
+
+
+def to_batch(samples: Sequence[Sample]) -> pa.RecordBatch:
     """Items as a record batch of :data:`ARROW_SCHEMA`. By columns: a corpus may have a hundred million."""
-    parts = [part for item in items for part in item.parts]
-    ends = np.cumsum([0, *(len(item.parts) for item in items)], dtype=np.int32)
+    parts = [part for sample in samples for part in sample.parts]
+    ends = np.cumsum([0, *(len(sample.parts) for sample in samples)], dtype=np.int32)
     columns = [
         pa.array([getattr(part, name) for part in parts], kind)
         for name, kind in zip(_PART_NAMES, _PART_TYPES, strict=True)
@@ -111,30 +140,30 @@ def to_batch(items: Sequence[Item]) -> pa.RecordBatch:
     structs = pa.StructArray.from_arrays(columns, fields=list(_PART_TYPE))
     return pa.RecordBatch.from_arrays(
         [
-            pa.array([item.name for item in items], pa.string()),
+            pa.array([sample.name for sample in samples], pa.string()),
             pa.ListArray.from_arrays(pa.array(ends), structs),
-            *(pa.array([getattr(item, name) for item in items], pa.string()) for name in _TEXTS),
+            *(pa.array([getattr(sample, name) for sample in samples], pa.string()) for name in _TEXTS),
         ],
         schema=ARROW_SCHEMA,
     )
 
 
-def from_batch(batch: pa.RecordBatch) -> Iterator[Item]:
-    """The items in a record batch of :data:`ARROW_SCHEMA`."""
+def from_batch(batch: pa.RecordBatch) -> Iterator[Sample]:
+    """The samples in a record batch of :data:`ARROW_SCHEMA`."""
     lists = batch.column(1)
     flat = lists.flatten()
     parts = map(Part, *(flat.field(number).to_pylist() for number in range(len(_PART_NAMES))))
     counts = pc.list_value_length(lists).fill_null(0).to_pylist()
     texts = (batch.column(number).to_pylist() for number in (0, 2, 3, 4))
-    for count, name, fields, stamp, problem in zip(counts, *texts, strict=True):
-        yield Item(name, tuple(islice(parts, count)), fields or "{}", stamp or "", problem)
+    for count, name, fields, etag, problem in zip(counts, *texts, strict=True):
+        yield Sample(name, tuple(islice(parts, count)), fields or "{}", etag or "", problem)
 
 
-def in_batches(items: Iterator[Item], size: int = 2048) -> Iterator[pa.RecordBatch]:
+def in_batches(samples: Iterator[Sample], size: int = 2048) -> Iterator[pa.RecordBatch]:
     """Items as record batches of at most ``size`` rows."""
-    waiting: list[Item] = []
-    for item in items:
-        waiting.append(item)
+    waiting: list[Sample] = []
+    for sample in samples:
+        waiting.append(sample)
         if len(waiting) == size:
             yield to_batch(waiting)
             waiting = []

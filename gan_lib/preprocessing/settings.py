@@ -2,55 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Any
 
 from pydantic import Field, model_validator
 
 from gan_lib.core.config import Settings
 from gan_lib.core.images import Limits
-from gan_lib.dataset.schema import ArrayField, ImageField, JpegField, PngField, Shape
-from gan_lib.preprocessing.cropping.patches import Cutting, Filters, KeepSize, Resize, ResizeExact, WholeImage
+from gan_lib.dataset.schema import DatasetError
+from gan_lib.preprocessing.cropping.crops import Patches, WholeImage
+from gan_lib.preprocessing.cropping.filters import Filters
+from gan_lib.preprocessing.cropping.resizing import KeepSize, Resize
+from gan_lib.preprocessing.media import AnyMedium
+from gan_lib.preprocessing.media.image import ImageMedium
+from gan_lib.preprocessing.media.medium import Medium, Rules
+from gan_lib.preprocessing.media.storing import Storage, StoreJpeg
 from gan_lib.preprocessing.sources import Source
 
 MEBIBYTE = 2**20
 
 
-class StoreJpeg(Settings):
-    """Patches as JPEG files: small, with the losses of ``quality``."""
-
-    kind: Literal["jpeg"] = "jpeg"
-    quality: int = Field(default=95, ge=1, le=100)
-
-    def field(self, name: str, shape: Shape) -> JpegField:
-        """The dataset's field for images of this shape."""
-        return JpegField(name, shape, self.quality)
-
-
-class StorePng(Settings):
-    """Patches as PNG files: every pixel as it was, about five times the bytes of JPEG."""
-
-    kind: Literal["png"]
-
-    def field(self, name: str, shape: Shape) -> PngField:
-        """The dataset's field for images of this shape."""
-        return PngField(name, shape)
-
-
-class StoreArray(Settings):
-    """Patches as raw numpy arrays: nothing to decode in training, twenty times the bytes of JPEG."""
-
-    kind: Literal["array"]
-
-    def field(self, name: str, shape: Shape) -> ArrayField:
-        """The dataset's field for images of this shape."""
-        return ArrayField(name, "uint8", shape)
-
-
-Storage = Annotated[StoreJpeg | StorePng | StoreArray, Field(discriminator="kind")]
-
-
 class SplitShares(Settings):
-    """Which share of the images serves validation and test. An image's side is a hash of its content."""
+    """Which share of the samples serves validation and test. A hash of its content decides where a sample goes."""
 
     validation: float = Field(default=0.0, ge=0, lt=1)
     test: float = Field(default=0.0, ge=0, lt=1)
@@ -65,10 +38,10 @@ class SplitShares(Settings):
 
 
 class Duplicates(Settings):
-    """Which copies of an image are dropped. Exact copies, byte by byte, always are."""
+    """Which duplicates are dropped. Exact ones, byte by byte, always are."""
 
     near: bool = False
-    """also drop recompressed, resized and slightly cropped copies, found by a perceptual hash"""
+    """also drop recompressed, resized and slightly cropped duplicates of images, found by a perceptual hash"""
 
 
 class Layout(Settings):
@@ -81,50 +54,75 @@ class Layout(Settings):
 
 
 class Work(Settings):
-    """How the work is parallelize; changes nothing in what comes out."""
+    """How the work is parallelized; changes nothing in what comes out."""
 
     task_bytes: int = Field(default=64 * MEBIBYTE, gt=0)
     """source bytes that one task reads"""
     threads: int = Field(default=2, gt=0)
-    """images that a task works on at once. A task holds at most ``threads`` times the memory that ``limits`` admit
-    for one image, and 64 MiB of finished patches"""
+    """samples that a task works on at once. A task holds at most ``threads`` times the memory that ``limits`` admit
+    for one sample, and 64 MiB of finished rows"""
 
 
 class PreprocessSettings(Settings):
     """One run of preprocessing."""
 
     source: Source
-    """where the images are"""
+    """where the samples are"""
     output: str
     """folder or URL of the dataset"""
+    medium: AnyMedium = ImageMedium()
+    """what the parts of a sample are"""
+    media: dict[str, AnyMedium] = Field(default_factory=dict)
+    """field -> medium, for parts that are another medium than ``medium``, and for texts beside the parts (captions)
+    that are to be stored as tokens"""
+    classes: dict[str, list[str]] = Field(default_factory=dict)
+    """field -> names of the classes that its whole numbers stand for, where the source does not name them itself"""
     limits: Limits = Limits()
     resize: Resize = KeepSize()
-    patches: Cutting = WholeImage()
+    """of images and label maps"""
+    patches: Patches = WholeImage()
+    """what is cut from images and label maps; those of one sample are cut alike"""
     filters: Filters = Filters()
+    """of patches of images"""
     storage: Storage = StoreJpeg()
+    """of patches of images; every other medium has one way to be stored"""
     duplicates: Duplicates = Duplicates()
     split: SplitShares = SplitShares()
     seed: int = 0
-    """of the random crops and of the order of the rows"""
+    """of random crops and clips, and of the order of the rows"""
     layout: Layout = Layout()
     work: Work = Work()
     max_rejected_share: float = Field(default=0.5, ge=0, le=1)
     """more rejects than this share of what was read end the job with exit code 3; what was good is published all the
     same"""
 
-    @property
-    def patch_shape(self) -> Shape:
-        """(height, width, 3) of every patch; None where it differs from image to image."""
-        height, width = self.patches.size
-        if isinstance(self.patches, WholeImage) and isinstance(self.resize, ResizeExact):
-            height, width = self.resize.height, self.resize.width
-        return height, width, 3
+    @model_validator(mode="after")
+    def _media_suit_the_rest(self) -> PreprocessSettings:
+        media: list[Medium] = [self.medium, *self.media.values()]
+        for medium in media:
+            try:
+                medium.field("image", self.rules())
+            except DatasetError as error:
+                raise ValueError(str(error)) from None
+        named = {"resize": self.resize, "patches": self.patches}
+        if not any(medium.flat for medium in media):
+            _require_defaults(named, "images and label maps")
+        if not any(medium.has_colours for medium in media):
+            near = {"filters": self.filters, "storage": self.storage, "duplicates": self.duplicates}
+            _require_defaults(near, "images")
+        return self
 
-    def image_field(self, name: str) -> ImageField | ArrayField:
-        """The dataset's field for patches of the images called ``name``."""
-        return self.storage.field(name, self.patch_shape)
+    def rules(self) -> Rules:
+        """What media follow beside their own settings."""
+        return Rules(self.limits, self.resize, self.patches, self.filters, self.storage, self.duplicates.near)
 
     def of_content(self) -> dict[str, Any]:
-        """The settings that decide what comes out of a given image; two versions of a dataset must share them."""
-        names = {"limits", "resize", "patches", "filters", "storage", "split", "seed"}
+        """The settings that decide what comes out of a given sample; two versions of a dataset must share them."""
+        names = {"medium", "media", "classes", "limits", "resize", "patches", "filters", "storage", "split", "seed"}
         return self.model_dump(mode="json", include=names)
+
+
+def _require_defaults(values: Mapping[str, Settings], media: str) -> None:
+    for key, value in values.items():
+        if value != PreprocessSettings.model_fields[key].default:
+            raise ValueError(f"{key} is for {media}, and no medium here is one of them: leave it out")

@@ -22,11 +22,13 @@ class Statistics:
     def __init__(self) -> None:
         self._status: Counter[str] = Counter()
         self._reasons: Counter[str] = Counter()
-        self._patches = 0
+        self._rows = 0
         self._fingerprint = 0
-        self._sums = np.zeros(7, dtype=object)  # Python integers: no overflow, whatever the corpus
+        self._sums: list[int] = []  # Python integers: no overflow, whatever the corpus
         self._short = np.zeros(len(_EDGES) - 1, np.int64)
         self._long = np.zeros(len(_EDGES) - 1, np.int64)
+        self._lengths: list[int] = []  # least, most and sum, of each table
+        self._samples_with_length = 0
 
     def add(self, table: pa.Table) -> None:
         """Add statuses."""
@@ -36,12 +38,32 @@ class Statistics:
         written = table.filter(pc.equal(table["status"], WRITTEN))
         if not len(written):
             return
-        self._patches += pc.sum(written["patches"]).as_py()
-        sums = np.array(pc.list_flatten(written["sums"])).reshape(-1, 7)
-        self._sums += sums.astype(object).sum(axis=0)
+        self._rows += pc.sum(written["rows"]).as_py()
+        self._add_sums(written["sums"])
+        self._add_sizes(written.filter(pc.greater(written["height"], 0)))
+        self._add_lengths(written["length"].filter(pc.greater(written["length"], 0)))
+
+    def _add_sums(self, sums: pa.ChunkedArray) -> None:
+        flat = np.array(pc.list_flatten(sums)).astype(object)
+        if not len(flat):
+            return
+        added = flat.reshape(len(sums), -1).sum(axis=0).tolist()
+        self._sums = [a + b for a, b in zip(self._sums or [0] * len(added), added, strict=True)]
+
+    def _add_sizes(self, written: pa.Table) -> None:
         sides = np.sort(np.stack([written["height"].to_numpy(), written["width"].to_numpy()]), axis=0)
         self._short += np.histogram(sides[0], _EDGES)[0]
         self._long += np.histogram(sides[1], _EDGES)[0]
+
+    def _add_lengths(self, lengths: pa.ChunkedArray) -> None:
+        if not len(lengths):
+            return
+        values = [pc.min(lengths).as_py(), pc.max(lengths).as_py(), pc.sum(lengths).as_py()]
+        if self._lengths:
+            least, most, total = self._lengths
+            values = [min(least, values[0]), max(most, values[1]), total + values[2]]
+        self._lengths = values
+        self._samples_with_length += len(lengths)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -61,18 +83,25 @@ class Statistics:
 
     @property
     def numbers(self) -> dict[str, Any]:
-        """Patches, their channels' mean and deviation (levels of 0 to 255), histograms of the images' sides."""
-        pixels = max(1, self._sums[6])
-        means = [float(self._sums[c] / pixels) for c in range(3)]
-        deviations = [max(0.0, float(self._sums[3 + c] / pixels) - means[c] ** 2) ** 0.5 for c in range(3)]
-        return {
-            "patches": self._patches,
-            "channel_mean": means,
-            "channel_deviation": deviations,
-            "side_edges": _EDGES,
-            "shorter_side": self._short.tolist(),
-            "longer_side": self._long.tolist(),
-        }
+        """Rows; of images their channels' mean and deviation (in levels) and histograms of their sides; of other media
+        the least, mean and largest length of a sample."""
+        numbers: dict[str, Any] = {"rows": self._rows}
+        if self._sums:
+            numbers |= self._channel_numbers()
+        if self._short.any():
+            sides = {"shorter_side": self._short.tolist(), "longer_side": self._long.tolist()}
+            numbers |= {"side_edges": _EDGES, **sides}
+        if self._lengths:
+            least, most, total = self._lengths
+            numbers["length"] = {"least": least, "mean": total / self._samples_with_length, "most": most}
+        return numbers
+
+    def _channel_numbers(self) -> dict[str, list[float]]:
+        channels, pixels = len(self._sums) // 2, max(1, self._sums[-1])
+        means = [float(self._sums[c] / pixels) for c in range(channels)]
+        squares = [float(self._sums[channels + c] / pixels) for c in range(channels)]
+        deviations = [max(0.0, square - mean**2) ** 0.5 for square, mean in zip(squares, means, strict=True)]
+        return {"channel_mean": means, "channel_deviation": deviations}
 
 
 def of_statuses(tables: Iterable[pa.Table]) -> Statistics:

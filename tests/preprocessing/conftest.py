@@ -52,7 +52,7 @@ def rows_of(published: Published, split: str = "train") -> list[dict[str, Any]]:
     return [row for path in sorted(folder.glob("*.parquet")) for row in pq.read_table(path).to_pylist()]
 
 
-def accounts_of(published: Published) -> dict[str, dict[str, Any]]:
+def status_of(published: Published) -> dict[str, dict[str, Any]]:
     """name -> status."""
     tables = [sample_status.read(url) for url in sample_status.of_version(published.url)]
     return {row["name"]: row for table in tables for row in table.to_pylist()}

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from gan_lib.core.images import decode
-from tests.preprocessing.conftest import accounts_of, file_of, fill, image, rows_of
+from tests.preprocessing.conftest import file_of, fill, image, rows_of, status_of
 
 SHAPE = (40, 48, 3)
 
@@ -152,11 +152,11 @@ def bad_files() -> dict[str, tuple[bytes, str]]:
     flipped[len(png) // 2] ^= 0xFF
     return {
         "empty.jpg": (b"", "empty"),
-        "zeros.jpg": (bytes(3000), "not-a-image"),
-        "page.html": (b"<!doctype html><title>404</title>", "not-a-image"),
-        "vector.svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not-a-image"),
-        "program.eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not-a-image"),
-        "Thumbs.db": (bytes.fromhex("d0cf11e0a1b11ae1") + bytes(512), "not-a-image"),
+        "zeros.jpg": (bytes(3000), "not-an-image"),
+        "page.html": (b"<!doctype html><title>404</title>", "not-an-image"),
+        "vector.svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not-an-image"),
+        "program.eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not-an-image"),
+        "Thumbs.db": (bytes.fromhex("d0cf11e0a1b11ae1") + bytes(512), "not-an-image"),
         "truncated.jpg": (jpeg[: len(jpeg) // 2], "corrupt"),
         "truncated_late.jpg": (jpeg[:-40], "corrupt"),
         "truncated.png": (png[: len(png) // 2], "corrupt"),
@@ -164,7 +164,7 @@ def bad_files() -> dict[str, tuple[bytes, str]]:
         "truncated.gif": (file_of(noise, "gif")[:900], "corrupt"),
         "truncated.bmp": (file_of(noise, "bmp")[:900], "corrupt"),
         "truncated.tiff": (file_of(noise, "tiff")[:3000], "corrupt"),
-        "header_only.jpg": (jpeg[:20], "not-a-image"),
+        "header_only.jpg": (jpeg[:20], "not-an-image"),
         "flipped_bits.png": (bytes(flipped), "corrupt"),
         "bomb.png": (png_bomb(60_000), "too-many-pixels"),
         "text_bomb.png": (png_with(b"iTXt", b"k\0\1\0\0\0" + zlib.compress(bytes(5 * 10**7))), "corrupt"),
@@ -173,13 +173,13 @@ def bad_files() -> dict[str, tuple[bytes, str]]:
         "claims_more.jpg": (claiming(400, 480), "corrupt"),
         "claims_less.jpg": (claiming(20, 24), "corrupt"),
         "claims_4_gigapixels.gif": (noise_gif[:6] + b"\xff" * 4 + noise_gif[10:], "too-many-pixels"),
-        "document.jpg": (b"%PDF-1.7\n1 0 obj<</Type/XObject/Subtype/Image>>", "not-a-image"),
+        "document.jpg": (b"%PDF-1.7\n1 0 obj<</Type/XObject/Subtype/Image>>", "not-an-image"),
         "fetches.jpg": (
             b'<!DOCTYPE svg [<!ENTITY x SYSTEM "file:///etc/passwd">]>',
-            "not-a-image",
+            "not-an-image",
         ),
-        "video.jpg": (b"\0\0\0\x20ftypisom" + bytes(99), "not-a-image"),
-        "zipped.png": (zlib.compress(png), "not-a-image"),
+        "video.jpg": (b"\0\0\0\x20ftypisom" + bytes(99), "not-an-image"),
+        "zipped.png": (zlib.compress(png), "not-an-image"),
         "wide.png": (file_of(image(41, 20, 500)), "too-long"),
         "tiny.png": (file_of(image(42, 8, 8)), "too-small"),
         "one_pixel.gif": (file_of(image(43, 1, 1), "gif"), "too-small"),
@@ -215,7 +215,7 @@ def test_every_odd_file_ends_as_the_right_image_or_with_the_right_reason(run, co
         filters={"min_contrast": 2},
         max_rejected_share=1,
     )
-    statuses = accounts_of(published)
+    statuses = status_of(published)
     assert {name: row["reason"] for name, row in statuses.items() if row["status"] == "rejected"} == bad
     counts = published.manifest.counts
     assert counts == {"read": len(good) + len(bad) + 2, "written": len(good), "rejected": len(bad), "duplicate": 2}
@@ -226,4 +226,4 @@ def test_every_odd_file_ends_as_the_right_image_or_with_the_right_reason(run, co
         assert nearest <= error, name
     assert len(found) == len(good)
     table = list(csv.reader(io.StringIO(published.rejects_csv())))
-    assert table[0] == ["name", "reason", "detail"] and {row[0]: row[1] for row in table[1:]} == bad
+    assert table[0] == ["name", "reason", "message"] and {row[0]: row[1] for row in table[1:]} == bad

@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 
 from gan_lib.core.images import decode
 from gan_lib.preprocessing.duplicates.matching import COLUMNS, exact_duplicates, find_duplicates, similar_pairs
-from gan_lib.preprocessing.duplicates.phash import WINDOWS, perceptual_hashes
+from gan_lib.preprocessing.duplicates.phash import VIEWS, perceptual_hashes
 from gan_lib.preprocessing.sample_status import ARROW_SCHEMA
-from tests.preprocessing.conftest import accounts_of, file_of, fill
+from tests.preprocessing.conftest import file_of, fill, status_of
 
 PHOTOS = ("chelsea.png", "coffee.png", "astronaut.png", "rocket.jpg")
 
 
 def table(rows: list[dict]) -> pa.Table:
-    """Accounts with these columns; what is not named does not matter."""
+    """Statuses with these columns; what is not named does not matter."""
     blank = {"phash": None, "height": 10, "width": 10, "content": bytes(16)}
     schema = pa.schema([ARROW_SCHEMA.field(name) for name in COLUMNS])
     return pa.Table.from_pylist([blank | row for row in rows], schema=schema)
@@ -33,13 +33,13 @@ def flipped(hashes: np.ndarray, *bits: int) -> np.ndarray:
 
 
 def hashes_of(number: int) -> np.ndarray:
-    return np.random.default_rng(number).integers(0, 2**64, len(WINDOWS), dtype=np.uint64)
+    return np.random.default_rng(number).integers(0, 2**64, len(VIEWS), dtype=np.uint64)
 
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.integers(0, 3)), max_size=30, unique_by=lambda pair: pair))
 def test_of_equal_content_the_smallest_name_stays(pairs):
-    rows = [{"item": n, "name": f"{name}{c}", "content": bytes([c] * 16)} for n, (name, c) in enumerate(pairs)]
+    rows = [{"sample_id": n, "name": f"{name}{c}", "content": bytes([c] * 16)} for n, (name, c) in enumerate(pairs)]
     random.Random(0).shuffle(rows)
     copies = exact_duplicates(table(rows), table([]))
     groups: dict[bytes, list[dict]] = {}
@@ -48,13 +48,15 @@ def test_of_equal_content_the_smallest_name_stays(pairs):
     expected = {}
     for group in groups.values():
         first, *others = sorted(group, key=lambda row: row["name"])
-        expected |= {row["item"]: first["name"] for row in others}
+        expected |= {row["sample_id"]: first["name"] for row in others}
     assert copies == expected
 
 
 def test_what_is_published_stays_though_a_new_name_is_smaller():
-    known = table([{"item": 7, "name": "z", "content": b"x" * 16}])
-    new = table([{"item": 7, "name": "a", "content": b"x" * 16}, {"item": 8, "name": "b", "content": b"y" * 16}])
+    known = table([{"sample_id": 7, "name": "z", "content": b"x" * 16}])
+    new = table(
+        [{"sample_id": 7, "name": "a", "content": b"x" * 16}, {"sample_id": 8, "name": "b", "content": b"y" * 16}]
+    )
     assert exact_duplicates(new, known) == {7: "z"}
 
 
@@ -64,7 +66,7 @@ def test_of_near_copies_the_largest_stays_and_chains_do_not_pull_strangers_in():
     sizes = {"left": 30, "middle": 20, "right": 10}
     rows = [
         {
-            "item": n,
+            "sample_id": n,
             "name": name,
             "phash": phash.tobytes(),
             "height": sizes[name],
@@ -87,7 +89,7 @@ def test_pairs_are_told_by_the_bits_that_differ(bits, found):
 
 
 def test_random_hashes_are_strangers():
-    phash = np.random.default_rng(0).integers(0, 2**64, (3000, len(WINDOWS)), dtype=np.uint64)
+    phash = np.random.default_rng(0).integers(0, 2**64, (3000, len(VIEWS)), dtype=np.uint64)
     assert len(similar_pairs(phash)) == 0
 
 
@@ -115,7 +117,7 @@ def test_recompressed_resized_and_cropped_photos_are_dropped_and_the_originals_s
         files[f"{stem}-cut.png"] = file_of(np.ascontiguousarray(pixels[height // 50 :, width // 60 :]))
     published = run({"kind": "folder", "path": str(fill(tmp_path / "in", files))}, duplicates={"near": True})
     assert published.manifest.counts == {"read": 16, "written": 4, "rejected": 0, "duplicate": 12}
-    for name, status in accounts_of(published).items():
+    for name, status in status_of(published).items():
         stem = name.partition(".")[0].partition("-")[0]
         # The recompressed copy is as large as the original, and "-" sorts before ".".
         assert status["reason"] == ("" if name == f"{stem}-q50.jpg" else f"{stem}-q50.jpg")

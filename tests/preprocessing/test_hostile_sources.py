@@ -10,26 +10,25 @@ from pathlib import Path
 
 import pytest
 
-from gan_lib.core.images import ImageRejected
+from gan_lib.core.errors import Rejected
 from gan_lib.core.listing import Branch, Entry, branches, files_of
-from gan_lib.preprocessing.samples import Item, Part, from_batch
+from gan_lib.preprocessing.samples import Part, Sample, from_batch, read_part
 from gan_lib.preprocessing.sources import manifest, tar
-from gan_lib.preprocessing.sources.folder import plain_items
+from gan_lib.preprocessing.sources.folder import plain_samples
 from gan_lib.preprocessing.sources.listing import SourceError
 from gan_lib.preprocessing.sources.manifest import ManifestSource
-from gan_lib.preprocessing.task import read_part
 from tests.preprocessing.conftest import file_of, fill, image
 
 pytestmark = pytest.mark.timeout(20)  # what would wait for a pipe fails here
 
 
-def listed(folder: Path) -> dict[str, Item]:
+def listed(folder: Path) -> dict[str, Sample]:
     entries = [entry for branch in branches(str(folder)) for entry in files_of(branch)]
-    return {item.name: item for item in plain_items(str(folder), entries)}
+    return {sample.name: sample for sample in plain_samples(str(folder), entries)}
 
 
 def reason_of(part: Part) -> str:
-    with pytest.raises(ImageRejected) as rejection:
+    with pytest.raises(Rejected) as rejection:
         read_part(part, 10**6)
     return rejection.value.reason
 
@@ -39,19 +38,19 @@ def test_pipes_devices_and_links_in_a_circle_are_listed_and_refused_without_wait
     os.mkfifo(tmp_path / "pipe.jpg")
     os.symlink("/dev/zero", tmp_path / "endless.jpg")
     os.symlink("itself.jpg", tmp_path / "itself.jpg")
-    items = listed(tmp_path)
+    samples = listed(tmp_path)
     odd = {"pipe.jpg", "endless.jpg", "itself.jpg"}
-    assert items.keys() == odd | {"folder.jpg/good.png", "a::b.png"}
-    assert {reason_of(items[name].parts[0]) for name in odd} == {"unreadable"}
-    assert read_part(items["a::b.png"].parts[0], 10**6) == file_of(image(2))
+    assert samples.keys() == odd | {"folder.jpg/good.png", "a::b.png"}
+    assert {reason_of(samples[name].parts[0]) for name in odd} == {"unreadable"}
+    assert read_part(samples["a::b.png"].parts[0], 10**6) == file_of(image(2))
 
 
 def test_a_file_that_vanishes_or_shrinks_after_it_was_listed_is_unreadable(tmp_path):
     fill(tmp_path, {"gone.png": file_of(image(1)), "shrunk.png": file_of(image(2))})
-    items = listed(tmp_path)
+    samples = listed(tmp_path)
     (tmp_path / "gone.png").unlink()
     (tmp_path / "shrunk.png").write_bytes(b"")
-    assert {reason_of(item.parts[0]) for item in items.values()} == {"unreadable"}
+    assert {reason_of(sample.parts[0]) for sample in samples.values()} == {"unreadable"}
 
 
 def test_a_folder_that_vanishes_while_it_is_listed_is_a_sample_that_says_so(tmp_path):
@@ -64,9 +63,11 @@ def test_what_is_not_for_us_to_read_is_a_reject(tmp_path):
     fill(tmp_path, {"secret.png": file_of(image(1)), "closed/1.png": file_of(image(2))})
     (tmp_path / "secret.png").chmod(0)
     (tmp_path / "closed").chmod(0)
-    items = listed(tmp_path)
+    samples = listed(tmp_path)
     (tmp_path / "closed").chmod(0o700)
-    assert {name: reason_of(item.parts[0]) for name, item in items.items()} == dict.fromkeys(items, "unreadable")
+    assert {name: reason_of(sample.parts[0]) for name, sample in samples.items()} == dict.fromkeys(
+        samples, "unreadable"
+    )
 
 
 def member(name: str, content: bytes = b"", kind: bytes = tarfile.REGTYPE, link: str = "") -> tuple:
@@ -75,12 +76,12 @@ def member(name: str, content: bytes = b"", kind: bytes = tarfile.REGTYPE, link:
     return info, io.BytesIO(content)
 
 
-def items_of_shard(path: Path, members: list[tuple], mode: str = "w") -> list[Item]:
+def samples_of_shard(path: Path, members: list[tuple], mode: str = "w") -> list[Sample]:
     with tarfile.open(path, mode) as shard:
         for info, content in members:
             shard.addfile(info, content)
     read = partial(tar._read_shard, root=str(path.parent.parent), spool=str(path.parent / "spool"), fields={})
-    return [item for batch in read(Entry(str(path), path.stat().st_size, "")) for item in from_batch(batch)]
+    return [sample for batch in read(Entry(str(path), path.stat().st_size, "")) for sample in from_batch(batch)]
 
 
 @pytest.mark.parametrize("suffix, mode", [(".tar", "w"), (".tar.gz", "w:gz")])
@@ -96,32 +97,32 @@ def test_tar_members_are_read_where_they_lie_whatever_they_are_called(tmp_path, 
         member("folder.png", kind=tarfile.DIRTYPE),
         member("alone.txt", b"a caption"),
     ]
-    items = items_of_shard(tmp_path / "x" / f"s{suffix}", members, mode)
-    good, bad = [i for i in items if i.problem is None], [i for i in items if i.problem is not None]
-    assert [read_part(item.parts[0], 10**6) for item in good] == [file_of(image(n)) for n in range(len(names))]
-    assert [item.name for item in good][-2:] == [f"x/s{suffix}/same", f"x/s{suffix}/same (2)"]
-    problems = [(item.name.rpartition("/")[2], (item.problem or "").partition(":")[0]) for item in bad]
+    samples = samples_of_shard(tmp_path / "x" / f"s{suffix}", members, mode)
+    good, bad = [i for i in samples if i.problem is None], [i for i in samples if i.problem is not None]
+    assert [read_part(sample.parts[0], 10**6) for sample in good] == [file_of(image(n)) for n in range(len(names))]
+    assert [sample.name for sample in good][-2:] == [f"x/s{suffix}/same", f"x/s{suffix}/same (2)"]
+    problems = [(sample.name.rpartition("/")[2], (sample.problem or "").partition(":")[0]) for sample in bad]
     unsupported = [(name, "unsupported") for name in ("link", "hard", "device", "pipe")]
-    assert problems == [*unsupported, ("alone", "no-image")]
+    assert problems == [*unsupported, ("alone", "no-content")]
     assert {path.name for path in tmp_path.iterdir()} == {"x"}, "nothing may be unpacked by a member's own name"
 
 
 @pytest.mark.parametrize("suffix, mode", [(".tar", "w"), (".tar.gz", "w:gz"), (".tar.xz", "w:xz")])
 def test_a_shard_cut_off_at_any_place_says_so_and_keeps_what_is_whole(tmp_path, suffix, mode):
     path = tmp_path / f"s{suffix}"
-    items_of_shard(path, [member(f"{n}.png", file_of(image(n))) for n in range(4)], mode)
+    samples_of_shard(path, [member(f"{n}.png", file_of(image(n))) for n in range(4)], mode)
     whole = path.read_bytes()
     for kept in (0, 1, len(whole) // 3, len(whole) // 2):
         path.write_bytes(whole[:kept])
         shard = Entry(str(path), kept, "")
-        items = list(tar._items(shard, path.name, str(tmp_path / "spool"), {}))
-        assert kept == 0 or items[-1].problem is not None or reason_of(items[-1].parts[0]) == "unreadable"
+        samples = list(tar._samples(shard, path.name, str(tmp_path / "spool"), {}))
+        assert kept == 0 or samples[-1].problem is not None or reason_of(samples[-1].parts[0]) == "unreadable"
 
 
 def test_a_tar_file_that_is_a_pipe_is_a_reject(tmp_path):
     os.mkfifo(tmp_path / "s.tar")
-    (item,) = tar._items(Entry(str(tmp_path / "s.tar"), 0, ""), "s.tar", str(tmp_path / "spool"), {})
-    assert (item.problem or "").startswith("corrupt")
+    (sample,) = tar._samples(Entry(str(tmp_path / "s.tar"), 0, ""), "s.tar", str(tmp_path / "spool"), {})
+    assert (sample.problem or "").startswith("corrupt")
 
 
 def test_lines_of_a_manifest_that_are_broken_or_come_twice_are_all_accounted_for(tmp_path):
@@ -129,15 +130,15 @@ def test_lines_of_a_manifest_that_are_broken_or_come_twice_are_all_accounted_for
     lines = ["path,label", "1.png,3", "1.png,3", "../2.png,4", "too,many,values", "lonely", ",5", '"a\nb.png",6']
     path = tmp_path / "in" / "list.csv"
     path.write_text("\n".join(lines) + "\n")
-    items = [i for batch in manifest._read(str(path), "path", {"label": "int64"}) for i in from_batch(batch)]
-    assert [(item.name, item.values) for item in items[:3]] == [
+    samples = [i for batch in manifest._read(str(path), "path", {"label": "int64"}) for i in from_batch(batch)]
+    assert [(sample.name, sample.values) for sample in samples[:3]] == [
         ("1.png", {"label": 3}),
         ("1.png", {"label": 3}),
         ("../2.png", {"label": 4}),
     ]
-    assert read_part(items[2].parts[0], 10**6) == file_of(image(2))
-    assert [reason_of(item.parts[0]) for item in items[3:5]] == ["unreadable", "unreadable"]
-    assert [item.problem for item in items[5:]] == [
+    assert read_part(samples[2].parts[0], 10**6) == file_of(image(2))
+    assert [reason_of(sample.parts[0]) for sample in samples[3:5]] == ["unreadable", "unreadable"]
+    assert [sample.problem for sample in samples[5:]] == [
         "bad-line: it holds 3 values, not 2",
         "bad-line: it holds 1 values, not 2",
     ]

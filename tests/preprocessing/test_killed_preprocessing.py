@@ -14,7 +14,7 @@ import pytest
 from gan_lib.dataset.manifest import published_versions
 from gan_lib.preprocessing.preprocess import preprocess
 from gan_lib.preprocessing.settings import PreprocessSettings
-from tests.preprocessing.conftest import accounts_of, file_of, fill, image, rows_of, settings_of
+from tests.preprocessing.conftest import file_of, fill, image, rows_of, settings_of, status_of
 
 SCRIPT = """
 import sys
@@ -64,7 +64,7 @@ def assert_same_content(one, other):
         assert rows_of(one, split) == rows_of(other, split) != []
     assert one.manifest.counts == other.manifest.counts
     assert one.manifest.statistics == other.manifest.statistics
-    fates = [{name: (a["status"], a["reason"]) for name, a in accounts_of(p).items()} for p in (one, other)]
+    fates = [{name: (a["status"], a["reason"]) for name, a in status_of(p).items()} for p in (one, other)]
     assert fates[0] == fates[1]
 
 
@@ -114,7 +114,7 @@ def test_finished_tasks_are_not_done_again(spark, images, clean, tmp_path, monke
         raise Stopped
 
     with monkeypatch.context() as patched:
-        patched.setattr("gan_lib.preprocessing.preprocess.merge", stop)
+        patched.setattr("gan_lib.preprocessing.run.merge", stop)
         with pytest.raises(Stopped):
             preprocess(spark, settings)
     for path in own.glob("**/*.png"):
@@ -134,4 +134,4 @@ def test_a_source_that_changed_in_between_is_read_anew(spark, images, tmp_path):
     (own / "0.png").unlink()
     published = preprocess(spark, settings_for(own, output))
     assert published.manifest.counts == {"read": 30, "written": 30, "rejected": 0, "duplicate": 0}
-    assert "new.png" in accounts_of(published) and "0.png" not in accounts_of(published)
+    assert "new.png" in status_of(published) and "0.png" not in status_of(published)

@@ -11,16 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gan_lib.core.images import ImageRejected, Limits, decode, decode_enough
-from gan_lib.preprocessing.cropping.patches import (
-    Filters,
-    GridCrops,
+from gan_lib.preprocessing.cropping.crops import GridCrops, RandomCrops, WholeImage, cut_alike
+from gan_lib.preprocessing.cropping.filters import Filters
+from gan_lib.preprocessing.cropping.resizing import (
     KeepSize,
-    RandomCrops,
     ResizeExact,
     ResizeLongest,
     ResizeShortest,
-    WholeImage,
-    cut_alike,
     enough_for,
     resized,
 )

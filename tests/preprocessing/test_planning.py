@@ -13,7 +13,7 @@ from gan_lib.cluster.parallelize import parallelize
 from gan_lib.core.listing import branches, branches_by_task, files_of
 from gan_lib.preprocessing.planning import Plan, WorkUnit, plan_corpus, share_out
 from gan_lib.preprocessing.publishing.merging import plan_files
-from gan_lib.preprocessing.samples import COLUMNS, Item, Part, from_batch, in_batches, to_batch
+from gan_lib.preprocessing.samples import COLUMNS, Part, Sample, from_batch, in_batches, to_batch
 
 MEBIBYTE = 2**20
 
@@ -32,14 +32,14 @@ def test_tasks_hold_every_grain_once_and_only_a_giant_exceeds_the_bound(costs):
 def test_one_giant_image_gets_a_task_of_its_own_and_the_rest_is_even(spark, tmp_path):
     def work(first):
         sizes = [50 * 2**20 if first + n == 3 else 30_000 for n in range(1000)]
-        return in_batches(Item(f"{first + n:06d}", (Part("x", 0, size),)) for n, size in enumerate(sizes))
+        return in_batches(Sample(f"{first + n:06d}", (Part("x", 0, size),)) for n, size in enumerate(sizes))
 
     frame = parallelize(spark, [0, 1000, 2000], work, COLUMNS)
     plan = plan_corpus(frame, str(tmp_path), (), 64 * MEBIBYTE)
-    assert plan.items == 3000
-    names = [item.name for task in plan.tasks for work_unit in task for item in work_unit.read()]
+    assert plan.samples == 3000
+    names = [sample.name for task in plan.tasks for work_unit in task for sample in work_unit.read()]
     assert sorted(names) == [f"{n:06d}" for n in range(3000)]
-    assert sum(work_unit.items for work_unit in plan.tasks[0]) < 200
+    assert sum(work_unit.samples for work_unit in plan.tasks[0]) < 200
     others = [sum(work_unit.cost for work_unit in task) for task in plan.tasks[1:-3]]
     assert max(others) < 1.5 * min(others)
 
@@ -53,19 +53,19 @@ def test_a_plan_comes_back_from_its_file(tmp_path):
 
 
 def test_items_survive_arrow():
-    items = [Item("ä", (Part("u", 1, 2), Part("v")), '{"label": 1}', "s"), Item("b", (), problem="bad: it is")]
-    assert list(from_batch(to_batch(items))) == items
+    samples = [Sample("ä", (Part("u", 1, 2), Part("v")), '{"label": 1}', "s"), Sample("b", (), problem="bad: it is")]
+    assert list(from_batch(to_batch(samples))) == samples
 
 
 def test_a_changed_file_has_another_fingerprint():
-    item = Item("a", (Part("u", 0, 5),), stamp="1")
+    sample = Sample("a", (Part("u", 0, 5),), etag="1")
     others = [
-        Item("b", item.parts, stamp="1"),
-        Item("a", (Part("u", 0, 6),), stamp="1"),
-        Item("a", item.parts, stamp="2"),
+        Sample("b", sample.parts, etag="1"),
+        Sample("a", (Part("u", 0, 6),), etag="1"),
+        Sample("a", sample.parts, etag="2"),
     ]
-    assert len({item.fingerprint, *(other.fingerprint for other in others)}) == 4
-    assert Item("a", (Part("elsewhere", 0, 5),), stamp="1").fingerprint == item.fingerprint
+    assert len({sample.fingerprint, *(other.fingerprint for other in others)}) == 4
+    assert Sample("a", (Part("elsewhere", 0, 5),), etag="1").fingerprint == sample.fingerprint
 
 
 @given(size=st.integers(0, 10**12), bits=st.integers(0, 12))

@@ -13,7 +13,7 @@ from gan_lib.core.errors import TooManyRejects, UserError
 from gan_lib.dataset.catalog import open_dataset
 from gan_lib.dataset.manifest import published_versions
 from gan_lib.preprocessing.preprocess import preprocess, require_few_rejects
-from tests.preprocessing.conftest import accounts_of, file_of, fill, image, rows_of, settings_of
+from tests.preprocessing.conftest import file_of, fill, image, rows_of, settings_of, status_of
 
 CROPS = {"kind": "random", "side": 24, "count": 6}
 
@@ -40,10 +40,8 @@ def test_content_does_not_depend_on_tasks_or_on_the_folders_name(spark, images, 
 
 def test_patches_of_one_image_stay_on_one_side_and_are_shuffled_over_all(run, images):
     published = run({"kind": "folder", "path": str(images)}, patches=CROPS, split={"test": 0.3})
-    statuses = accounts_of(published)
-    patches = {
-        split: sum(a["patches"] for a in statuses.values() if a["split"] == split) for split in ("train", "test")
-    }
+    statuses = status_of(published)
+    patches = {split: sum(a["rows"] for a in statuses.values() if a["split"] == split) for split in ("train", "test")}
     assert patches == {name: split.rows for name, split in published.manifest.splits.items()}
     assert 0.1 < patches["test"] / sum(patches.values()) < 0.5
     again = run_order(published)
@@ -60,7 +58,7 @@ def test_row_groups_and_files_are_even(run, images):
     )
     files = published.manifest.splits["train"].files
     assert len(files) in (4, 8, 16)
-    assert sum(file.rows for file in files) == sum(status["patches"] for status in accounts_of(published).values())
+    assert sum(file.rows for file in files) == sum(status["rows"] for status in status_of(published).values())
     assert max(file.bytes for file in files) < 2.5 * min(file.bytes for file in files)
     for file in files:
         assert max(file.row_groups) <= 20 and max(file.row_groups) - min(file.row_groups) <= 1
@@ -78,7 +76,7 @@ def test_a_second_run_reads_only_what_is_new_and_the_old_version_stays(run, tmp_
     assert second.new and published_versions(str(tmp_path / "dataset")) == [1, 2]
     assert second.manifest.source["read_before"] == 5
     assert second.manifest.counts == {"read": 8, "written": 6, "rejected": 1, "duplicate": 1}
-    assert accounts_of(second)["copy.png"]["reason"] == "0.png"
+    assert status_of(second)["copy.png"]["reason"] == "0.png"
     assert rows_of(first) == old_rows and len(rows_of(second)) == 6
     assert all(row in rows_of(second) for row in old_rows)
     assert open_dataset(str(tmp_path / "dataset")).rows == 6
@@ -99,7 +97,7 @@ def test_an_empty_folder_and_one_without_any_image_are_clear_errors(run, tmp_pat
     with pytest.raises(UserError, match="holds no files"):
         run({"kind": "folder", "path": str(tmp_path / "in")})
     fill(tmp_path / "in", {"1.jpg": b"no", "2.jpg": b""})
-    with pytest.raises(UserError, match="None of the 2 samples became an image"):
+    with pytest.raises(UserError, match="None of the 2 samples could be used"):
         run({"kind": "folder", "path": str(tmp_path / "in")})
     assert published_versions(str(tmp_path / "dataset")) == []
 

@@ -20,10 +20,10 @@ from gan_lib.core.errors import UserError
 from gan_lib.core.images import decode
 from gan_lib.core.listing import branches, files_of
 from gan_lib.dataset.schema import Schema
-from gan_lib.preprocessing.sources.folder import plain_items
+from gan_lib.preprocessing.sources.folder import plain_samples
 from gan_lib.preprocessing.sources.listing import SourceError
 from gan_lib.preprocessing.task import read_part
-from tests.preprocessing.conftest import accounts_of, file_of, fill, image, rows_of
+from tests.preprocessing.conftest import file_of, fill, image, rows_of, status_of
 
 
 def read_by_petastorm(url: str) -> list:
@@ -66,7 +66,7 @@ def test_class_folders_become_labels_and_keep_their_numbers_when_a_class_is_adde
     fill(tmp_path / "in", {"cat/1.png": file_of(image(1)), "dog/2.png": file_of(image(2)), "3.png": b"?"})
     first = run(source, storage={"kind": "png"})
     assert labels_by_image(first) == {image(1).tobytes(): 0, image(2).tobytes(): 1}
-    assert accounts_of(first)["3.png"]["reason"] == "no-label"
+    assert status_of(first)["3.png"]["reason"] == "no-label"
     fill(tmp_path / "in", {"bird/4.png": file_of(image(4))})
     second = run(source, storage={"kind": "png"})
     assert second.manifest.meanings["label"]["classes"] == ["cat", "dog", "bird"]
@@ -102,7 +102,7 @@ def test_pairs_are_cut_at_the_same_place(run, tmp_path):
     for row in rows:
         cut = {name: np.load(io.BytesIO(row[name])) for name in ("input", "target")}
         assert np.array_equal(cut["target"], 255 - cut["input"])
-    assert published.manifest.rejects == {"no-partner": 2}
+    assert published.manifest.rejects == {"no-counterpart": 2}
     assert_petastorm_reads_the_same(published)
 
 
@@ -135,7 +135,7 @@ def test_a_table_is_read_by_its_columns(run, spark, tmp_path):
     source = {"kind": "table", "path": str(tmp_path / "t.parquet"), "name": "id", "fields": {"label": "int64"}}
     published = run(source, storage={"kind": "png"})
     assert labels_by_image(published) == {image(1).tobytes(): 7, image(2).tobytes(): 8}
-    assert accounts_of(published)["3"]["reason"] == "empty"
+    assert status_of(published)["3"]["reason"] == "empty"
     assert_petastorm_reads_the_same(published)
 
 
@@ -242,9 +242,9 @@ def test_an_object_store_is_listed_and_read_through_fsspec():
         store.pipe(f"/bucket/d{number}/{number}.png", file_of(image(number)))
     store.pipe("/bucket/.hidden", b"x")
     entries = [entry for branch in branches("memory:///bucket") for entry in files_of(branch)]
-    items = sorted(plain_items("memory:///bucket", entries), key=lambda item: item.name)
-    assert [item.name for item in items] == ["d0/0.png", "d1/1.png", "d2/2.png"]
-    assert [read_part(item.parts[0], 10**6) for item in items] == [file_of(image(n)) for n in range(3)]
+    samples = sorted(plain_samples("memory:///bucket", entries), key=lambda sample: sample.name)
+    assert [sample.name for sample in samples] == ["d0/0.png", "d1/1.png", "d2/2.png"]
+    assert [read_part(sample.parts[0], 10**6) for sample in samples] == [file_of(image(n)) for n in range(3)]
 
 
 def test_a_name_that_is_not_utf8_is_a_reject_with_that_reason(run, tmp_path):
@@ -253,4 +253,4 @@ def test_a_name_that_is_not_utf8_is_a_reject_with_that_reason(run, tmp_path):
         file.write(file_of(image(2)))
     published = run({"kind": "folder", "path": str(folder)})
     assert published.manifest.rejects == {"bad-name": 1}
-    assert json.loads(json.dumps(list(accounts_of(published))))
+    assert json.loads(json.dumps(list(status_of(published))))

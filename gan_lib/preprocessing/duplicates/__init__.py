@@ -1,1 +1,1 @@
-"""PACKAGE."""
+"""Which samples are duplicates of others."""

@@ -1,4 +1,4 @@
-"""Staged patches between the tasks that make them and the tasks that put them in their final order.
+"""Staged rows between the tasks that make them and the tasks that put them in their final order.
 
 A fragment is an Arrow file: rows sorted by split and key, one record batch for each (split, bin) that has any, and an
 index of these in its metadata. A bin is a range of keys; the key is a hash, so bins are even. Whoever merges bin 7
@@ -8,6 +8,7 @@ of "train" opens each fragment and reads one batch: the shuffle moves bytes once
 from __future__ import annotations
 
 import json
+import uuid
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import IO, Any
@@ -20,42 +21,81 @@ from gan_lib.core import storage
 from gan_lib.dataset.schema import Schema
 
 KEY = "_key"
-ITEM = "_item"
+SAMPLE_ID = "_sample_id"
 SPLITS = ("train", "validation", "test")
 _INDEX = b"bins"
+_FRAGMENT_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
-class PatchRow:
-    """One patch, encoded as the dataset stores it."""
+class EncodedRow:
+    """One row (a patch, a clip, a text, an array), encoded as the dataset stores it."""
 
     split: int
     """position in :data:`SPLITS`"""
     key: int
-    """place in the shuffled order: 64 bits"""
-    item: int
+    """by which rows are shuffled: 64 bits"""
+    sample_id: int
     """the sample it was cut from"""
     values: dict[str, Any]
     """one for each field of the schema"""
 
 
+class ShardWriter:
+    """Collects a task's rows and writes them as fragments of bounded size."""
+
+    def __init__(self, folder: str, schema: Schema, bin_bits: int) -> None:
+        self.fragments: list[str] = []
+        self.bytes_of_split = dict.fromkeys(SPLITS, 0)
+        self.rows_of_split = dict.fromkeys(SPLITS, 0)
+        self._folder, self._schema, self._bin_bits = folder, schema, bin_bits
+        self._rows: list[EncodedRow] = []
+        self._bytes = 0
+
+    def add(self, rows: list[EncodedRow]) -> None:
+        """Take rows; they are written when there are enough of them."""
+        for row in rows:
+            size = sum(_size(value) for value in row.values.values())
+            self.bytes_of_split[SPLITS[row.split]] += size
+            self.rows_of_split[SPLITS[row.split]] += 1
+            self._bytes += size
+        self._rows.extend(rows)
+        if self._bytes >= _FRAGMENT_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what waits."""
+        if not self._rows:
+            return
+        # A name of its own: two attempts at one task, racing, never write the same file.
+        url = storage.join(self._folder, "fragments", f"{uuid.uuid4().hex}.arrow")
+        write_fragment(url, self._rows, self._schema, self._bin_bits)
+        self.fragments.append(url)
+        self._rows, self._bytes = [], 0
+
+
+def _size(value: Any) -> int:
+    """Bytes of an encoded value, near enough to plan files by."""
+    return len(value) * (8 if isinstance(value, list) else 1) if isinstance(value, bytes | str | list) else 8
+
+
 def fragment_schema(schema: Schema) -> pa.Schema:
-    """The columns of a fragment: the dataset's own, with key and item in front."""
-    return pa.schema([(KEY, pa.uint64()), (ITEM, pa.int64()), *schema.arrow_schema()])
+    """The columns of a fragment: the dataset's own, with key and sample in front."""
+    return pa.schema([(KEY, pa.uint64()), (SAMPLE_ID, pa.int64()), *schema.arrow_schema()])
 
 
-def write_fragment(url: str, rows: list[PatchRow], schema: Schema, bin_bits: int) -> None:
+def write_fragment(url: str, rows: list[EncodedRow], schema: Schema, bin_bits: int) -> None:
     """Write ``rows`` as one fragment with ``2 ** bin_bits`` bins, atomically."""
-    ordered = sorted(rows, key=lambda row: (row.split, row.key, row.item))
+    ordered = sorted(rows, key=lambda row: (row.split, row.key, row.sample_id))
     columns = {
         KEY: pa.array([row.key for row in ordered], pa.uint64()),
-        ITEM: pa.array([row.item for row in ordered], pa.int64()),
+        SAMPLE_ID: pa.array([row.sample_id for row in ordered], pa.int64()),
     }
     for field in schema:
         columns[field.name] = pa.array([row.values[field.name] for row in ordered], field.arrow_type)
-    places = np.array([(row.split << bin_bits) + (row.key >> (64 - bin_bits)) for row in ordered])
-    starts = [0, *(np.flatnonzero(np.diff(places)) + 1).tolist(), len(ordered)]
-    index = json.dumps([places[start].item() for start in starts[:-1]]).encode()
+    bins = np.array([(row.split << bin_bits) + (row.key >> (64 - bin_bits)) for row in ordered])
+    starts = [0, *(np.flatnonzero(np.diff(bins)) + 1).tolist(), len(ordered)]
+    index = json.dumps([bins[start].item() for start in starts[:-1]]).encode()
     table = pa.table(columns, schema=fragment_schema(schema).with_metadata({_INDEX: index}))
     with storage.writing(url) as file, pa.ipc.new_file(file, table.schema) as writer:
         for start, end in pairwise(starts):
@@ -65,9 +105,9 @@ def write_fragment(url: str, rows: list[PatchRow], schema: Schema, bin_bits: int
 def read_bins(url: str, split: int, first: int, end: int, bin_bits: int) -> pa.Table:
     """The rows of a fragment in the bins ``first`` to ``end`` (exclusive) of a split."""
     with _opened(url) as file, pa.ipc.open_file(file) as reader:
-        places = np.array(json.loads(reader.schema.metadata[_INDEX]))
+        bins = np.array(json.loads(reader.schema.metadata[_INDEX]))
         base = split << bin_bits
-        low, high = np.searchsorted(places, [base + first, base + end])
+        low, high = np.searchsorted(bins, [base + first, base + end])
         batches = [reader.get_batch(number) for number in range(low, high)]
         return pa.Table.from_batches(batches, reader.schema).replace_schema_metadata(None)
 

@@ -1,7 +1,7 @@
-"""Puts staged patches into the dataset's files, in the order of their keys: the second half of the shuffle.
+"""Puts staged rows into the dataset's files, in the order of their keys: the second half of the shuffle.
 
 A file of a split holds an equal range of keys, so all of a split's files have about the same size. What is in them
-depends on the images, the configuration and the seed; not on tasks, attempts, machines or the order of a listing.
+depends on the samples, the configuration and the seed; not on tasks, attempts, machines or the order of a listing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from gan_lib.cluster.parallelize import parallelize
 from gan_lib.core import storage
 from gan_lib.dataset.manifest import DataFile
-from gan_lib.preprocessing.publishing.fragments import ITEM, KEY, SPLITS, fragment_schema, read_bins
+from gan_lib.preprocessing.publishing.fragments import KEY, SAMPLE_ID, SPLITS, fragment_schema, read_bins
 from gan_lib.preprocessing.task import TaskContext
 
 if TYPE_CHECKING:
@@ -65,14 +65,14 @@ def merge(
     Args:
         spark: the session.
         context: of the run.
-        fragments: the staged patches.
+        fragments: the staged rows.
         outputs: the files to write.
-        dropped: items whose patches are left out, sorted int64.
+        dropped: ids of the samples whose rows are dropped, sorted int64.
         folder: where the version is being put together.
     """
     dropped_url = storage.join(context.folder, _DROPPED)
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.table({"item": dropped}), sink)
+    pq.write_table(pa.table({"sample_id": dropped}), sink)
     storage.write_atomic(dropped_url, sink.getvalue())
 
     def write(output: Output) -> Iterator[pa.RecordBatch]:
@@ -87,27 +87,27 @@ def merge(
 
 
 def _write_output(context: TaskContext, fragments: Sequence[str], output: Output, dropped_url: str, url: str) -> None:
-    dropped = pq.read_table(io.BytesIO(storage.read_bytes(dropped_url)))["item"]
+    dropped = pq.read_table(io.BytesIO(storage.read_bytes(dropped_url)))["sample_id"]
     split = SPLITS.index(output.split)
     pieces = [fragment_schema(context.schema).empty_table()]
     for fragment in fragments:
         pieces.append(read_bins(fragment, split, output.first_bin, output.end_bin, context.bin_bits))
     rows = pa.concat_tables(pieces)
-    order = pc.sort_indices(rows.select([KEY, ITEM]), [(KEY, "ascending"), (ITEM, "ascending")]).to_numpy()
-    kept = order[~pc.is_in(rows[ITEM], dropped).to_numpy()[order]]
-    _write_parquet(rows.drop_columns([KEY, ITEM]), kept, context.settings.layout.row_group_rows, url)
+    order = pc.sort_indices(rows.select([KEY, SAMPLE_ID]), [(KEY, "ascending"), (SAMPLE_ID, "ascending")]).to_numpy()
+    kept = order[~pc.is_in(rows[SAMPLE_ID], dropped).to_numpy()[order]]
+    _write_parquet(rows.drop_columns([KEY, SAMPLE_ID]), kept, context.settings.layout.row_group_rows, url)
 
 
 def _write_parquet(rows: pa.Table, order: NDArray[np.uint64], row_group_rows: int, url: str) -> None:
     """Row groups as even as can be: 1,000 rows, at most 256 each, make four of 250. Holds one of them at a time."""
     groups = -(-len(order) // row_group_rows)
     edges = [len(order) * n // groups for n in range(groups + 1)] if groups else []
-    # Patches are compressed already, and each is unlike all others: dictionaries and statistics would only cost.
+    # Most rows are compressed already, and each is unlike all others: dictionaries and statistics would only cost.
     options = {"compression": "none", "use_dictionary": False, "write_statistics": False}
     with storage.writing(url) as file, pq.ParquetWriter(file, rows.schema, **options) as writer:
         for start, end in pairwise(edges):
             # Slices are joined by one copy; take() would copy the whole table first.
-            picked = pa.concat_tables([rows.slice(place, 1) for place in order[start:end].tolist()])
+            picked = pa.concat_tables([rows.slice(row, 1) for row in order[start:end].tolist()])
             writer.write_table(picked.combine_chunks(), row_group_size=end - start)
 
 

@@ -26,15 +26,15 @@ from gan_lib.preprocessing.sample_status import DUPLICATE, REJECTED
 REJECTS = "rejects.csv"
 
 
-def settled(tables: Iterable[pa.Table], copies: Mapping[int, str]) -> Iterator[pa.Table]:
-    """Accounts with the verdict on copies entered: item -> name of the sample that stays."""
+def settled(tables: Iterable[pa.Table], duplicates: Mapping[int, str]) -> Iterator[pa.Table]:
+    """Statuses with the duplicates entered: id of a sample -> name of its representative."""
     for table in tables:
-        items = table["item"].to_pylist()
-        if not copies.keys().isdisjoint(items):
-            is_copy = pa.array([item in copies for item in items])
-            kept = pa.array([copies.get(item, "") for item in items])
-            table = _with(table, "status", pc.if_else(is_copy, DUPLICATE, table["status"]))
-            table = _with(table, "reason", pc.if_else(is_copy, kept, table["reason"]))
+        sample_ids = table["sample_id"].to_pylist()
+        if not duplicates.keys().isdisjoint(sample_ids):
+            is_duplicate = pa.array([sample_id in duplicates for sample_id in sample_ids])
+            representatives = pa.array([duplicates.get(sample_id, "") for sample_id in sample_ids])
+            table = _with(table, "status", pc.if_else(is_duplicate, DUPLICATE, table["status"]))
+            table = _with(table, "reason", pc.if_else(is_duplicate, representatives, table["reason"]))
         yield table
 
 
@@ -52,12 +52,12 @@ def write_statuses(version_folder: str, version: int, tables: Iterable[pa.Table]
 
 
 def write_rejects(version_folder: str, tables: Iterable[pa.Table]) -> None:
-    """Write ``rejects.csv``: name, reason and detail of every sample that did not become part of the dataset."""
+    """Write ``rejects.csv``: name, reason and message of every sample that did not become part of the dataset."""
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(["name", "reason", "detail"])
+    writer.writerow(["name", "reason", "message"])
     for table in tables:
-        rejected = table.filter(pc.equal(table["status"], REJECTED)).select(["name", "reason", "detail"])
+        rejected = table.filter(pc.equal(table["status"], REJECTED)).select(["name", "reason", "message"])
         writer.writerows(zip(*(column.to_pylist() for column in rejected.columns), strict=True))
     storage.write_atomic(storage.join(version_folder, REJECTS), text.getvalue().encode())
 

@@ -1,7 +1,7 @@
-"""Where images come from. Each source turns what is there into a DataFrame of :data:`gan_lib.preprocessing.samples.COLUMNS`.
+"""Where samples come from. Each source brings what is there to a DataFrame of ``preprocessing.samples.COLUMNS``.
 
 A source is a settings class with a method ``listing``; a new kind of corpus is one more module here and one more name
-in :data:`Source`. No source decodes an image.
+in :data:`Source`. No source decodes anything, and none knows a medium.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pydantic import Field
 
 from gan_lib.preprocessing.sources.folder import CaptionedFolder, ClassFolders, FolderSource, UnpairedFolders
 from gan_lib.preprocessing.sources.idx import IdxSource
+from gan_lib.preprocessing.sources.lines import LinesSource
 from gan_lib.preprocessing.sources.manifest import ManifestSource
 from gan_lib.preprocessing.sources.paired import PairedFolders
 from gan_lib.preprocessing.sources.table import TableSource
@@ -26,7 +27,8 @@ Source = Annotated[
     | ManifestSource
     | TableSource
     | TarSource
-    | IdxSource,
+    | IdxSource
+    | LinesSource,
     Field(discriminator="kind"),
 ]
 """The ``source`` section of a preprocessing configuration; its ``kind`` says which one is meant."""

@@ -1,4 +1,4 @@
-"""Folders of images: plain, with classes as names of folders, with captions beside the images, two domains."""
+"""Folders of files: plain, with classes as names of folders, with captions beside the files, several domains."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from gan_lib.cluster.parallelize import parallelize
 from gan_lib.core import storage
 from gan_lib.core.config import Settings
 from gan_lib.core.listing import Branch, Entry, branches_by_task, files_of, require_folder, subfolders
-from gan_lib.preprocessing.samples import COLUMNS, Item, Part, in_batches
+from gan_lib.preprocessing.samples import COLUMNS, Part, Sample, in_batches
 from gan_lib.preprocessing.sources.listing import Context, Listing, SourceError
+from gan_lib.preprocessing.sources.name_labels import NamePattern, labelled_by_name
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -29,14 +30,16 @@ class FolderSource(Settings):
     kind: Literal["folder"] = "folder"
     path: str
     """folder or URL"""
+    labels_from_name: NamePattern | None = None
+    """regular expression whose named groups, found in each file's path below ``path``, become fields of classes"""
 
     def listing(self, context: Context) -> Listing:
         """The files below ``path``.
 
         Raises:
-            UserError: there is no such folder.
+            UserError: there is no such folder, or ``labels_from_name`` does not suit what is in it.
         """
-        return Listing(list_folder(context, self.path, plain_items))
+        return labelled_by_name(Listing(list_folder(context, self.path, plain_samples)), self.labels_from_name, context)
 
 
 class ClassFolders(Settings):
@@ -58,24 +61,27 @@ class ClassFolders(Settings):
             raise SourceError(f"{self.path} holds no folders, and each should be a class.")
         classes = context.numbered("label", names)
         numbers = {name: number for number, name in enumerate(classes)}
-        frame = list_folder(context, root, partial(_labelled_items, numbers))
+        frame = list_folder(context, root, partial(_labelled_samples, numbers))
         return Listing(frame, fields={"label": "int64"}, classes={"label": classes})
 
 
 class CaptionedFolder(Settings):
-    """Images with a text file of the same name beside each; its content becomes the field ``caption``."""
+    """Files with a text file of the same name beside each; its content becomes the field ``caption``."""
 
     kind: Literal["captioned_folder"]
     path: str
     """folder or URL"""
+    labels_from_name: NamePattern | None = None
+    """regular expression whose named groups, found in each file's path below ``path``, become fields of classes"""
 
     def listing(self, context: Context) -> Listing:
-        """The images below ``path``; one without a text is a reject, and so is a text without an image.
+        """The files below ``path``; one without a text is a reject, and so is a text without another file.
 
         Raises:
-            UserError: there is no such folder.
+            UserError: there is no such folder, or ``labels_from_name`` does not suit what is in it.
         """
-        return Listing(list_folder(context, self.path, _captioned_items), fields={"caption": "str"})
+        listing = Listing(list_folder(context, self.path, _captioned_samples), fields={"caption": "str"})
+        return labelled_by_name(listing, self.labels_from_name, context)
 
 
 class UnpairedFolders(Settings):
@@ -96,7 +102,7 @@ class UnpairedFolders(Settings):
         """
         classes = context.numbered("label", self.domains)
         frames = [
-            list_folder(context, path, partial(_domain_items, name, classes.index(name)))
+            list_folder(context, path, partial(_domain_samples, name, classes.index(name)))
             for name, path in self.domains.items()
         ]
         frame = frames[0]
@@ -105,25 +111,25 @@ class UnpairedFolders(Settings):
         return Listing(frame, fields={"label": "int64"}, classes={"label": classes})
 
 
-ItemsOf = Callable[[str, Iterable[Entry]], Iterator[Item]]
+SamplesOf = Callable[[str, Iterable[Entry]], Iterator[Sample]]
 """(root, files of one branch) -> samples"""
 
 
-def list_folder(context: Context, url: str, items_of: ItemsOf) -> DataFrame:
-    """The files below a folder as a DataFrame of items, listed in Spark tasks.
+def list_folder(context: Context, url: str, samples_of: SamplesOf) -> DataFrame:
+    """The files below a folder as a DataFrame of samples, listed in Spark tasks.
 
     Raises:
         UserError: there is no such folder.
     """
     root = require_folder(url)
-    return parallelize(context.spark, branches_by_task(root), partial(_list_branches, root, items_of), COLUMNS)
+    return parallelize(context.spark, branches_by_task(root), partial(_list_branches, root, samples_of), COLUMNS)
 
 
-def _list_branches(root: str, items_of: ItemsOf, branches: list[Branch]) -> Iterator[pa.RecordBatch]:
-    return in_batches(item for branch in branches for item in items_of(root, files_of(branch)))
+def _list_branches(root: str, samples_of: SamplesOf, branches: list[Branch]) -> Iterator[pa.RecordBatch]:
+    return in_batches(sample for branch in branches for sample in samples_of(root, files_of(branch)))
 
 
-def plain_items(root: str, entries: Iterable[Entry]) -> Iterator[Item]:
+def plain_samples(root: str, entries: Iterable[Entry]) -> Iterator[Sample]:
     """A sample for each file; its name is its path below ``root``."""
     for entry in entries:
         name = entry.key(root)
@@ -131,43 +137,43 @@ def plain_items(root: str, entries: Iterable[Entry]) -> Iterator[Item]:
             name.encode()
         except UnicodeEncodeError:
             readable = name.encode("utf-8", "backslashreplace").decode()
-            yield Item(readable, (), stamp=entry.etag, problem="bad-name: it is not valid UTF-8")
+            yield Sample(readable, (), etag=entry.etag, problem="bad-name: it is not valid UTF-8")
         else:
-            yield Item(name, (Part(entry.url, 0, entry.size),), stamp=entry.etag)
+            yield Sample(name, (Part(entry.url, 0, entry.size),), etag=entry.etag)
 
 
-def _labelled_items(numbers: Mapping[str, int], root: str, entries: Iterable[Entry]) -> Iterator[Item]:
-    for item in plain_items(root, entries):
-        folder, below, _ = item.name.partition("/")
+def _labelled_samples(numbers: Mapping[str, int], root: str, entries: Iterable[Entry]) -> Iterator[Sample]:
+    for sample in plain_samples(root, entries):
+        folder, below, _ = sample.name.partition("/")
         if below and folder in numbers:
-            yield item.with_fields({"label": numbers[folder]})
+            yield sample.with_fields({"label": numbers[folder]})
         else:
-            yield item.with_problem("no-label: it lies in no class folder")
+            yield sample.with_problem("no-label: it lies in no class folder")
 
 
-def _domain_items(domain: str, number: int, root: str, entries: Iterable[Entry]) -> Iterator[Item]:
-    for item in plain_items(root, entries):
-        yield item.renamed(f"{domain}/{item.name}").with_fields({"label": number})
+def _domain_samples(domain: str, number: int, root: str, entries: Iterable[Entry]) -> Iterator[Sample]:
+    for sample in plain_samples(root, entries):
+        yield sample.renamed(f"{domain}/{sample.name}").with_fields({"label": number})
 
 
-def _captioned_items(root: str, entries: Iterable[Entry]) -> Iterator[Item]:
+def _captioned_samples(root: str, entries: Iterable[Entry]) -> Iterator[Sample]:
     """Holds the names of one branch at a time."""
-    items = list(plain_items(root, entries))
-    texts = {_stem(item.name): item for item in items if item.name.endswith(_CAPTION_SUFFIX)}
-    for item in items:
-        if item.name.endswith(_CAPTION_SUFFIX):
+    samples = list(plain_samples(root, entries))
+    texts = {_stem(sample.name): sample for sample in samples if sample.name.endswith(_CAPTION_SUFFIX)}
+    for sample in samples:
+        if sample.name.endswith(_CAPTION_SUFFIX):
             continue
-        text = texts.pop(_stem(item.name), None)
+        text = texts.pop(_stem(sample.name), None)
         if text is None or not text.parts:
-            yield item.with_problem(f"no-caption: there is no {_stem(item.name)}{_CAPTION_SUFFIX}")
+            yield sample.with_problem(f"no-caption: there is no {_stem(sample.name)}{_CAPTION_SUFFIX}")
             continue
         try:
             caption = storage.read_range(text.parts[0].url, 0, _CAPTION_BYTES).decode().strip()
-            yield item.with_fields({"caption": caption})
+            yield sample.with_fields({"caption": caption})
         except (OSError, UnicodeDecodeError) as error:
-            yield item.with_problem(f"no-caption: {text.name} cannot be read: {error}")
+            yield sample.with_problem(f"no-caption: {text.name} cannot be read: {error}")
     for text in texts.values():
-        yield text.with_problem("no-image: the caption has no image beside it")
+        yield text.with_problem("no-content: the caption has no other file beside it")
 
 
 def _stem(name: str) -> str:

@@ -11,11 +11,12 @@ from functools import partial
 from typing import IO, Any, Literal, cast
 
 import pyarrow as pa
+from pydantic import Field
 
 from gan_lib.cluster.parallelize import parallelize
 from gan_lib.core import storage
 from gan_lib.core.config import Settings
-from gan_lib.preprocessing.samples import COLUMNS, Item, in_batches
+from gan_lib.preprocessing.samples import COLUMNS, Sample, in_batches
 from gan_lib.preprocessing.sources.listing import Context, Listing, SourceError
 from gan_lib.preprocessing.sources.spool import spooled
 
@@ -32,6 +33,8 @@ class IdxSource(Settings):
     """file or URL, such as ``train-images-idx3-ubyte.gz``"""
     labels: str
     """file or URL, such as ``train-labels-idx1-ubyte.gz``"""
+    class_names: list[str] = Field(default=[])
+    """in the order of the labels; none: the numbers up to the largest label are their own names"""
 
     def listing(self, context: Context) -> Listing:
         """The images, copied once to the staging folder as PGM files.
@@ -46,7 +49,8 @@ class IdxSource(Settings):
             raise SourceError(f"{self.images} holds {count} images, {self.labels} {label_count} labels.")
         read = partial(_read, height=height, width=width, spool=context.spool)
         frame = parallelize(context.spark, [(images, labels, count)], read, COLUMNS)
-        return Listing(frame, fields={"label": "int64"})
+        classes = self.class_names or context.numbered("label", map(str, range(_largest_label(labels) + 1)))
+        return Listing(frame, fields={"label": "int64"}, classes={"label": classes})
 
 
 def _open(url: str) -> IO[bytes]:
@@ -70,20 +74,32 @@ def _dimensions(url: str, magic: int, number: int) -> tuple[int, ...]:
     return tuple(sizes)
 
 
+def _largest_label(url: str) -> int:
+    largest = 0
+    with _open(url) as file:
+        file.read(8)
+        try:
+            while block := file.read(1 << 20):
+                largest = max(largest, max(block))
+        except (EOFError, OSError, zlib.error):  # a compressed file that breaks off or is damaged
+            pass
+    return largest
+
+
 def _read(files: tuple[str, str, int], height: int, width: int, spool: str) -> Iterator[pa.RecordBatch]:
-    return in_batches(_items(*files, height, width, spool))
+    return in_batches(_samples(*files, height, width, spool))
 
 
-def _items(images: str, labels: str, count: int, height: int, width: int, spool: str) -> Iterator[Item]:
+def _samples(images: str, labels: str, count: int, height: int, width: int, spool: str) -> Iterator[Sample]:
     found = 0
-    for item in spooled(spool, _samples(images, labels, height, width)):
+    for sample in spooled(spool, _contents(images, labels, height, width)):
         found += 1
-        yield item
+        yield sample
     for number in range(found, count):
-        yield Item(f"{number:08d}", (), problem="corrupt: the file ends before this image")
+        yield Sample(f"{number:08d}", (), problem="corrupt: the file ends before this image")
 
 
-def _samples(images: str, labels: str, height: int, width: int) -> Iterator[tuple[str, bytes, Mapping[str, Any]]]:
+def _contents(images: str, labels: str, height: int, width: int) -> Iterator[tuple[str, bytes, Mapping[str, Any]]]:
     """(name, content, fields) for as long as both files last."""
     header = b"P5 %d %d 255\n" % (width, height)  # with it the bytes are a PGM file
     with _open(images) as image_file, _open(labels) as label_file:

@@ -29,7 +29,7 @@ class Context:
     def numbered(self, field_name: str, names: Iterable[str]) -> list[str]:
         """Class names by number: those that an earlier version knows keep theirs, new ones follow in order."""
         known = list(self.classes.get(field_name, ()))
-        return [*known, *sorted(set(names) - set(known))]
+        return [*known, *sorted(set(names) - set(known), key=_by_number_or_name)]
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,14 @@ class Listing:
     """A corpus, listed."""
 
     frame: DataFrame
-    images: tuple[str, ...] = ("image",)
-    """names of the dataset's image fields, in the order of each sample's parts"""
+    parts: tuple[str, ...] | None = None
+    """the dataset's fields that each sample's parts become, in their order; None for one, called after its medium"""
     fields: Mapping[str, str] = field(default_factory=dict)
     """name -> numpy dtype of the values that go with them"""
     classes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """name of a field -> names of the classes that its numbers stand for"""
+
+
+def _by_number_or_name(name: str) -> tuple[bool, int, str]:
+    """Orders class names: numbers by their value and before all others."""
+    return (False, int(name), name) if name.isdecimal() else (True, 0, name)

@@ -1,4 +1,4 @@
-"""A CSV or Parquet file that lists images, with what goes with each."""
+"""A CSV or Parquet file that lists files, with what goes with each."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from pydantic import Field
 from gan_lib.cluster.parallelize import parallelize
 from gan_lib.core import storage
 from gan_lib.core.config import Settings
-from gan_lib.preprocessing.samples import COLUMNS, UNKNOWN, Item, Part, in_batches
+from gan_lib.preprocessing.samples import COLUMNS, UNKNOWN_LENGTH, Part, Sample, in_batches
 from gan_lib.preprocessing.sources.listing import Context, Listing, SourceError
 
 _TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
 class ManifestSource(Settings):
-    """A line for each image: where it is, and any values that go with it (labels, captions)."""
+    """A line for each sample: where its file is, and any values that go with it (labels, captions)."""
 
     kind: Literal["manifest"]
     path: str
     """the file or its URL, named ``*.csv`` or ``*.parquet``"""
-    image: str = "path"
-    """column with the paths of the images; relative ones are below the manifest's own folder"""
+    file: str = "path"
+    """column with the paths of the files; relative ones are below the manifest's own folder"""
     fields: dict[str, str] = Field(default_factory=dict)
-    """columns to keep beside the image -> numpy dtype, or "str" """
+    """columns to keep beside the file -> numpy dtype, or "str" """
 
     def listing(self, context: Context) -> Listing:
         """The lines.
@@ -48,10 +48,10 @@ class ManifestSource(Settings):
         except pa.ArrowException as error:
             raise SourceError(f"{self.path} cannot be read as a manifest: {error}.") from None
         columns = first.schema.names if first is not None else []
-        missing = [column for column in (self.image, *self.fields) if column not in columns]
+        missing = [column for column in (self.file, *self.fields) if column not in columns]
         if missing:
             raise SourceError(f"{self.path} has no column {missing[0]}; it has {', '.join(columns) or 'none'}.")
-        read = partial(_read, image=self.image, fields=self.fields)
+        read = partial(_read, file=self.file, fields=self.fields)
         return Listing(parallelize(context.spark, [url], read, COLUMNS), fields=self.fields)
 
 
@@ -77,29 +77,29 @@ def _tables(url: str, broken: list[pa.csv.InvalidRow]) -> Iterator[pa.RecordBatc
             )
 
 
-def _read(url: str, image: str, fields: Mapping[str, str]) -> Iterator[pa.RecordBatch]:
+def _read(url: str, file: str, fields: Mapping[str, str]) -> Iterator[pa.RecordBatch]:
     folder, _, name = url.rpartition("/")
     broken: list[pa.csv.InvalidRow] = []
-    rows = (row for batch in _tables(url, broken) for row in batch.select([image, *fields]).to_pylist())
-    items = (_item(folder, row, image, fields) for row in rows)
-    rejects = (_broken_line(name, row) for row in broken)  # these are all found once the items are through
-    return in_batches(chain(items, rejects))
+    rows = (row for batch in _tables(url, broken) for row in batch.select([file, *fields]).to_pylist())
+    samples = (_sample(folder, row, file, fields) for row in rows)
+    rejects = (_broken_line(name, row) for row in broken)  # these are all found once the samples are through
+    return in_batches(chain(samples, rejects))
 
 
-def _broken_line(manifest: str, row: pa.csv.InvalidRow) -> Item:
+def _broken_line(manifest: str, row: pa.csv.InvalidRow) -> Sample:
     problem = f"bad-line: it holds {row.actual_columns} values, not {row.expected_columns}"
-    return Item(f"{manifest}, line {row.number}", (), problem=problem)
+    return Sample(f"{manifest}, line {row.number}", (), problem=problem)
 
 
-def _item(folder: str, row: Mapping[str, Any], image: str, fields: Mapping[str, str]) -> Item:
-    name = str(row[image])
+def _sample(folder: str, row: Mapping[str, Any], file: str, fields: Mapping[str, str]) -> Sample:
+    name = str(row[file])
     url = name if "://" in name or name.startswith("/") else storage.join(folder, name)
-    item = Item(name, (_part(url),))
+    sample = Sample(name, (_part(url),))
     try:
         values = {field: _value(row[field], dtype) for field, dtype in fields.items()}
     except ValueError as error:
-        return item.with_problem(f"bad-field: {error}")
-    return Item(name, item.parts, json.dumps(values), _stamp(url))
+        return sample.with_problem(f"bad-field: {error}")
+    return Sample(name, sample.parts, json.dumps(values), _etag(url))
 
 
 def _part(url: str) -> Part:
@@ -107,10 +107,10 @@ def _part(url: str) -> Part:
     fs, path = storage.open_store(url)
     if isinstance(fs, LocalFileSystem) and fs.exists(path):
         return Part(url, 0, fs.size(path))
-    return Part(url, 0, UNKNOWN)
+    return Part(url, 0, UNKNOWN_LENGTH)
 
 
-def _stamp(url: str) -> str:
+def _etag(url: str) -> str:
     fs, path = storage.open_store(url)
     return str(fs.info(path)["mtime"]) if isinstance(fs, LocalFileSystem) and fs.exists(path) else ""
 

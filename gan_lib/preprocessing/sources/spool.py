@@ -12,15 +12,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from gan_lib.core import storage
-from gan_lib.preprocessing.samples import Item, Part
+from gan_lib.preprocessing.samples import Part, Sample
 
 _FILE_BYTES = 64 * 2**20
 
 
-def spooled(folder: str, samples: Iterable[tuple[str, bytes, Mapping[str, Any]]]) -> Iterator[Item]:
-    """Write (name, content, fields) samples into files below ``folder``; yield the items that point there.
+def spooled(folder: str, samples: Iterable[tuple[str, bytes, Mapping[str, Any]]]) -> Iterator[Sample]:
+    """Write (name, content, fields) samples into files below ``folder``; yield the samples that point there.
 
-    Holds 64 MiB and one sample at most. A sample's stamp is the hash of its content.
+    Holds 64 MiB and one sample at most. A sample's etag is the hash of its content.
     """
     waiting: list[tuple[str, bytes, Mapping[str, Any]]] = []
     size = 0
@@ -34,11 +34,11 @@ def spooled(folder: str, samples: Iterable[tuple[str, bytes, Mapping[str, Any]]]
         yield from _write(folder, waiting)
 
 
-def _write(folder: str, samples: list[tuple[str, bytes, Mapping[str, Any]]]) -> Iterator[Item]:
+def _write(folder: str, samples: list[tuple[str, bytes, Mapping[str, Any]]]) -> Iterator[Sample]:
     url = storage.join(folder, f"{uuid.uuid4().hex}.blob")
     storage.write_atomic(url, b"".join(content for _, content, _ in samples))
     offset = 0
     for name, content, fields in samples:
-        stamp = hashlib.blake2b(content, digest_size=8).hexdigest()
-        yield Item(name, (Part(url, offset, len(content)),), json.dumps(fields), stamp)
+        etag = hashlib.blake2b(content, digest_size=8).hexdigest()
+        yield Sample(name, (Part(url, offset, len(content)),), json.dumps(fields), etag)
         offset += len(content)

@@ -1,4 +1,4 @@
-"""A table that holds the images themselves, in a binary column."""
+"""A table that holds the files themselves, in a binary column."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gan_lib.preprocessing.sources.spool import spooled
 
 
 class TableSource(Settings):
-    """A table of the catalog, or Parquet files. Its images are copied to the staging folder once, then read there."""
+    """A table of the catalog, or Parquet files. Its files are copied to the staging folder once, then read there."""
 
     kind: Literal["table"]
     table: str | None = None
@@ -27,9 +27,9 @@ class TableSource(Settings):
     name: str
     """column that names each row; no two rows share a name"""
     content: str = "content"
-    """column with the bytes of an image file"""
+    """column with the bytes of a file: an image, a sound, an array, a text in UTF-8"""
     fields: dict[str, str] = Field(default_factory=dict)
-    """columns to keep beside the image -> numpy dtype, or "str" """
+    """columns to keep beside the file -> numpy dtype, or "str" """
 
     @model_validator(mode="after")
     def _one_place(self) -> TableSource:
