@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import importlib
+import re
+import shlex
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 
 import pydantic
 import pytest
+import yaml
 
 from gan_lib.core import config
 from gan_lib.core.settings.listing import keys
+from gan_lib.preprocessing.media import AnyMedium
 
 CONF = Path(__file__).parent.parent / "conf"
 JOB_SETTINGS = {
@@ -74,6 +79,40 @@ def test_train_lists_the_settings_of_all_recipes_or_of_the_one_that_is_named(
     assert "recipe.penalty (name: wgan_gp)" in everything
     only = listed("--config", str(CONF / "train" / "srresnet.yaml"), "--set", "recipe.name=dcgan")
     assert "(name: dcgan)" in only and "(name: srresnet)" not in only
+
+
+def commands_of_the_readme(repository: Path) -> list[list[str]]:
+    """Each command that submits a job, as words."""
+    text = (repository / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    return [shlex.split(line) for line in text.splitlines() if line.strip().startswith("spark-submit")]
+
+
+def test_every_command_of_the_readme_is_accepted_by_its_job(repository: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(repository)
+    registered, asked = set(), set()
+    commands = commands_of_the_readme(repository)
+    assert len(commands) >= 6
+    for words in commands:
+        job = next(word for word in words if word.startswith("jobs/"))
+        module = importlib.import_module(job.removesuffix(".py").replace("/", "."))
+        overrides = [value for flag, value in pairwise(words) if flag == "--set"]
+        settings = config.load(settings_of(module), repository / words[words.index("--config") + 1], overrides)
+        if "spark://host:7077" not in words:
+            continue
+        settings = getattr(settings, "root", settings)
+        if job == "jobs/train.py":
+            registered.add(f"models:/{settings.model.name}@{settings.model.alias}")
+        models = getattr(settings, "models", {})
+        asked |= set(models.values()) | ({settings.model} if job == "jobs/score.py" else set())
+    assert asked and asked <= registered, "the commands ask for a model that none before them has registered"
+
+
+def test_every_medium_of_the_readme_is_one_and_none_is_missing(repository: Path):
+    text = (repository / "README.md").read_text(encoding="utf-8")
+    shown = [yaml.safe_load(found) for found in re.findall(r"`(\{kind: .*?\})`", text)]
+    medium = pydantic.TypeAdapter(AnyMedium)
+    kinds = {medium.validate_python(values).kind for values in shown}
+    assert kinds == {"image", "label_map", "sound", "tokens", "array"}
 
 
 def properties(path: Path) -> dict[str, str]:
