@@ -29,6 +29,7 @@ class ResizeShortest(Settings):
 
     kind: Literal["shortest"]
     side: int = Field(gt=0)
+    """length of the result's shorter side, in pixels"""
     only_shrink: bool = True
     """leave smaller images as they are"""
 
@@ -42,6 +43,7 @@ class ResizeLongest(Settings):
 
     kind: Literal["longest"]
     side: int = Field(gt=0)
+    """length of the result's longer side, in pixels"""
     only_shrink: bool = True
     """leave smaller images as they are"""
 
@@ -55,7 +57,9 @@ class ResizeExact(Settings):
 
     kind: Literal["exact"]
     height: int = Field(gt=0)
+    """of the result, in pixels"""
     width: int = Field(gt=0)
+    """of the result, in pixels"""
 
     def target(self, height: int, width: int) -> tuple[int, int]:
         """The (height, width) that an image of this size gets."""

@@ -18,6 +18,7 @@ class RowsSettings(Settings):
     count: int | None = Field(default=None, ge=1)
     """So many samples, with the seeds ``first_seed``, ``first_seed`` + 1, ...; a sample's id is its seed."""
     first_seed: int = Field(default=0, ge=-(2**62), le=2**62)
+    """The seed of the first of them, with ``count``."""
     label: Literal["all"] | Annotated[int, Field(ge=0)] | None = None
     """With ``count``: the class of every sample, or ``all`` for each class in turn, so that they are balanced."""
     table: str | None = None
