@@ -281,6 +281,7 @@ class Training:
             return
         if self._early_stopping.has_best:
             best = self._checkpoints.best_state()
+            self._engine.recipe.nets.load_state_dict(best["nets"])  # some artifact may hold a net without an average
             self._engine.averages.load_state_dict(best["averages"])
         export(self._engine, storage.join(self._checkpoints.folder, "export"))
 

@@ -18,7 +18,7 @@ class TimeBudget:
     def __init__(
         self, seconds: float | None, group: Group, device: torch.device, now: Callable[[], float] = time.monotonic
     ) -> None:
-        """``seconds`` count from here; None: there is no end. ``now`` is a progress in seconds."""
+        """``seconds`` count from here; None: there is no end. ``now`` is a clock in seconds."""
         self._seconds, self._group, self._device, self._now = seconds, group, device, now
         self._started = now()
         self._steps = 0

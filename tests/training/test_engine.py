@@ -13,7 +13,12 @@ from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 from toy_recipes import Number, Toy, Weight, engine_of
 
 from gan_lib.core.errors import UserError
+from gan_lib.export.architecture import Architecture
+from gan_lib.export.artifact import Artifact
+from gan_lib.export.ports import Image, Latent
+from gan_lib.nets.dcgan import DCGANGenerator
 from gan_lib.recipes.protocol import Average, Batch, Logs, Progress, Update
+from gan_lib.training.exports import export, exported
 
 ROWS = {"x": torch.arange(1.0, 5.0)}
 
@@ -229,6 +234,40 @@ def test_each_average_follows_with_its_own_half_life_and_only_one_is_shown():
         assert net.value.item() == pytest.approx(1.0)
     assert net.value.item() == pytest.approx(1.0)
     assert set(engine.state_dict()["averages"]) == {"net.value", "slow.value", "last.value"}
+
+
+def generator_and_encoder() -> tuple[Toy, dict[str, nn.Module]]:
+    """A generator with two averages, and a net that has one and shares nothing with it."""
+    sizes = {"latent": 2, "size": 8, "base_channels": 2, "channels": 1}
+    nets = {"generator": DCGANGenerator(**sizes), "encoder": DCGANGenerator(**sizes)}
+    averages = {"generator": Average(half_life=0), "slow": Average("generator", half_life=1e9, ramp=None)}
+    inputs, outputs = {"latent": Latent((2,))}, {"image": Image(1, height=8, width=8)}
+    recipe = Toy(nets, {"all": SGD(nn.ModuleDict(nets).parameters(), lr=1)}, averages=averages)
+    architecture = Architecture.of(DCGANGenerator, **sizes)
+    artifacts = {name: Artifact(net, architecture, inputs, outputs) for name, net in nets.items()}
+    recipe.exports = lambda: artifacts  # type: ignore[method-assign]
+    return recipe, nets
+
+
+def test_each_artifact_leaves_with_its_primary_averages_and_once_with_each_other_one(tmp_path):
+    recipe, nets = generator_and_encoder()
+    engine = engine_of(recipe)
+    began = copy.deepcopy(nets["generator"].state_dict())
+    with torch.no_grad():
+        for parameter in nets["generator"].parameters():
+            parameter.add_(1.0)
+    engine.averages.update(images=4, batch=4)
+    assert export(engine, str(tmp_path)) == ["generator", "encoder", "generator-slow"]
+    assert exported(str(tmp_path)) == ["generator", "encoder", "generator-slow"]
+    left = {name: Artifact.load(tmp_path / name).net.state_dict() for name in exported(str(tmp_path))}
+    for key, tensor in began.items():
+        assert torch.equal(left["generator"][key], nets["generator"].state_dict()[key])
+        torch.testing.assert_close(left["generator-slow"][key], tensor)
+        assert torch.equal(left["encoder"][key], nets["encoder"].state_dict()[key])
+
+
+def test_a_folder_where_nothing_was_exported_names_nothing(tmp_path):
+    assert exported(str(tmp_path)) == []
 
 
 @pytest.mark.parametrize("averages", [{"absent": Average()}, {"slow": Average("absent")}])

@@ -31,6 +31,7 @@ class Cosine(Settings):
     warm_up: int = Field(0, ge=0)
     """Images over which the rate rises from nothing."""
     final: float = Field(0.01, ge=0)
+    """How much of the rate is left at the end."""
 
     def factor(self, images: int, total: int) -> float:
         """The factor after ``images`` of ``total`` images."""
@@ -45,6 +46,7 @@ class Linear(Settings):
 
     kind: Literal["linear"]
     start: float = Field(0.5, ge=0, lt=1)
+    """How much of the training is done when the rate begins to fall."""
 
     def factor(self, images: int, total: int) -> float:
         """The factor after ``images`` of ``total`` images."""
@@ -56,6 +58,7 @@ class Halving(Settings):
 
     kind: Literal["halving"]
     every: int = Field(gt=0)
+    """Images between two halvings."""
 
     def factor(self, images: int, total: int) -> float:
         """The factor after ``images`` images."""
