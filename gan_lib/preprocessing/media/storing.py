@@ -16,7 +16,8 @@ class StoreJpeg(Settings):
 
     kind: Literal["jpeg"] = "jpeg"
     quality: int = Field(default=95, ge=1, le=100)
-    """of JPEG; 95 shows no losses to the eye"""
+    """of libjpeg; from about 90 on losses hardly show"""
+    """of JPEG, as libjpeg counts it"""
 
     def field(self, name: str, size: Shape, pixel_format: PixelFormat) -> JpegField:
         """The dataset's field for patches of this (height, width).
