@@ -1,4 +1,4 @@
-"""Turns a corpus of images into a published Petastorm dataset of training patches.
+"""Turns a corpus of images, label maps, sounds, texts or arrays into a published Petastorm dataset.
 
 spark-submit jobs/preprocess.py --config conf/preprocess/demo.yaml [--set source.path=/my/photos --set output=/out ...]
 
@@ -28,8 +28,8 @@ class PreprocessJob(PreprocessSettings):
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Publish the source, and write down what became of it."""
-    arguments = config.arguments("Turn a corpus of images into a Petastorm dataset of training patches.", argv)
-    job = config.load(PreprocessJob, arguments.config, arguments.set)
+    description = "Turn a corpus of images, label maps, sounds, texts or arrays into a Petastorm dataset."
+    job = config.from_command_line(PreprocessJob, description, argv)
     settings = PreprocessSettings.model_validate(job.model_dump(exclude={"tracking"}))
     spark = spark_session("preprocess")
     with tracking.run(job.tracking, "preprocess", settings.model_dump(), job.model_dump()) as run:
@@ -45,7 +45,7 @@ def write_down(run: tracking.Run, published: Published) -> None:
     for name, split in manifest.splits.items():
         dataset = open_dataset(published.url, name)
         run.log_dataset(dataset.url, dataset.fingerprint, f"published {name}", rows=split.rows)
-    numbers = {f"images.{status}": count for status, count in manifest.counts.items()}
+    numbers = {f"samples.{status}": count for status, count in manifest.counts.items()}
     numbers |= {f"rejected.{reason}": count for reason, count in manifest.rejects.items()}
     numbers |= {f"rows.{name}": split.rows for name, split in manifest.splits.items()}
     run.log_metrics(numbers)
@@ -61,7 +61,7 @@ def summary(published: Published) -> str:
     rows = ", ".join(f"{split.rows} {name}" for name, split in manifest.splits.items())
     counts = ", ".join(f"{count} {status}" for status, count in manifest.counts.items())
     what = "published" if published.new else "nothing new in the source; still"
-    return f"{what} {published.url}: {rows} patches; images: {counts}"
+    return f"{what} {published.url}: {rows} rows; samples: {counts}"
 
 
 if __name__ == "__main__":

@@ -54,6 +54,8 @@ PILLOW_BOMB_LIMIT = 2 * (Image.MAX_IMAGE_PIXELS or 2**26)
 # libvips' own words. As small as OpenCV's level 3 on enlarged photos, and three times as fast:
 # python benchmarks/scoring.py --encoders
 PNG_OPTIONS = {"compression": 2, "filter": "avg"}
+# Starting libvips takes 1 ms. OpenCV has done 64x64 pixels in 0.3 ms by then (libvips 1.6), at 256x256 libvips wins.
+_FEW_PIXELS = 128 * 128
 
 Image.init()  # registers the readers of all formats once; open(formats=...) would only know those in use already
 _READABLE = [name for name in _FORMATS if name in Image.OPEN]  # AVIF is not in every build
@@ -163,7 +165,7 @@ def in_format(pixels: NDArray, pixel_format: PixelFormat) -> NDArray:
     if pixels.dtype != pixel_format.dtype:
         pixels = (pixels >> 8).astype(np.uint8) if pixel_format.bits == 8 else pixels.astype(np.uint16) * np.uint16(257)
     if pixels.shape[2] == 4 and pixel_format.channels != 4:
-        pixels = _colours_over_white(pixels)
+        pixels = _without_alpha(pixels)
     if pixels.shape[2] == pixel_format.channels:
         return pixels
     if pixel_format.channels == 1:
@@ -222,8 +224,18 @@ def encode_jpeg(pixels: Pixels, quality: int) -> bytes:
 def encode_png(pixels: Pixels) -> bytes:
     """PNG of uint8, (height, width, 3) RGB or (height, width, 1) grey: every pixel comes back as it was."""
     height, width, channels = pixels.shape
+    if height * width <= _FEW_PIXELS:
+        return _encode_small_png(pixels)
     image = pyvips.Image.new_from_memory(np.ascontiguousarray(pixels).data, width, height, channels, "uchar")
     return bytes(image.pngsave_buffer(**PNG_OPTIONS))
+
+
+def _encode_small_png(pixels: Pixels) -> bytes:
+    stored = pixels if pixels.shape[2] == 1 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+    done, encoded = cv2.imencode(".png", stored, [cv2.IMWRITE_PNG_COMPRESSION, 3])
+    if not done:
+        raise ValueError(f"OpenCV cannot encode an array of shape {pixels.shape} as PNG")
+    return encoded.tobytes()
 
 
 def encode_webp(pixels: Pixels, quality: int) -> bytes:
@@ -371,11 +383,11 @@ def _deep_pixels(image: Image.Image, content: bytes) -> NDArray:
     return _oriented(pixels, _orientation(image))
 
 
-def _colours_over_white(pixels: NDArray) -> NDArray:
+def _without_alpha(pixels: NDArray) -> NDArray:
     """(height, width, 4) -> (height, width, 3): what shows where the image lies on white paper."""
     white = int(np.iinfo(pixels.dtype).max)
-    colours, alpha = pixels[:, :, :3].astype(np.uint32), pixels[:, :, 3:].astype(np.uint32)
-    return ((colours * alpha + white * (white - alpha) + white // 2) // white).astype(pixels.dtype)
+    rgb, alpha = pixels[:, :, :3].astype(np.uint32), pixels[:, :, 3:].astype(np.uint32)
+    return ((rgb * alpha + white * (white - alpha) + white // 2) // white).astype(pixels.dtype)
 
 
 def _upright(image: Image.Image) -> Image.Image:

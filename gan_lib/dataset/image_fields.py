@@ -106,7 +106,7 @@ class JpegField(ImageField):
         if stored is None:
             raise DecodeError(f"Field {self.name} has no value in this row.")
         try:
-            shape = simplejpeg.decode_jpeg(stored, self._colours, buffer=out).shape
+            shape = simplejpeg.decode_jpeg(stored, self._colorspace, buffer=out).shape
         except ValueError as error:
             raise DecodeError(f"Field {self.name} holds no JPEG of shape {out.shape} in this row: {error}.") from None
         if shape[: out.ndim] != out.shape:
@@ -117,13 +117,13 @@ class JpegField(ImageField):
             height, width, _, _ = simplejpeg.decode_jpeg_header(stored)
             if height * width > _MAX_PIXELS_OF_A_VARIABLE_IMAGE:
                 raise DecodeError(f"Field {self.name} holds {width}x{height} pixels: too many.")
-            array = simplejpeg.decode_jpeg(stored, self._colours)
+            array = simplejpeg.decode_jpeg(stored, self._colorspace)
         except ValueError as error:
             raise DecodeError(f"Field {self.name} holds no JPEG in this row: {error}.") from None
         return array if len(self.shape) == 3 else array[..., 0]
 
     @property
-    def _colours(self) -> str:
+    def _colorspace(self) -> str:
         return "RGB" if len(self.shape) == 3 else "GRAY"
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from gan_lib.core.config import Settings
+from gan_lib.core.config import Settings, Url
 from gan_lib.core.images import Limits
 from gan_lib.dataset.schema import DatasetError
 from gan_lib.preprocessing.cropping.crops import Patches, WholeImage
@@ -26,7 +26,9 @@ class SplitShares(Settings):
     """Which share of the samples serves validation and test. A hash of its content decides where a sample goes."""
 
     validation: float = Field(default=0.0, ge=0, lt=1)
+    """of all samples, to measure on while training runs"""
     test: float = Field(default=0.0, ge=0, lt=1)
+    """of all samples, never to be trained on"""
     salt: str = ""
     """another text draws another lottery"""
 
@@ -68,7 +70,7 @@ class PreprocessSettings(Settings):
 
     source: Source
     """where the samples are"""
-    output: str
+    output: Url
     """folder or URL of the dataset"""
     medium: AnyMedium = ImageMedium()
     """what the parts of a sample are"""
@@ -78,6 +80,7 @@ class PreprocessSettings(Settings):
     classes: dict[str, list[str]] = Field(default_factory=dict)
     """field -> names of the classes that its whole numbers stand for, where the source does not name them itself"""
     limits: Limits = Limits()
+    """what a file may cost; of other media than images and label maps only max_bytes counts"""
     resize: Resize = KeepSize()
     """of images and label maps"""
     patches: Patches = WholeImage()
@@ -87,11 +90,15 @@ class PreprocessSettings(Settings):
     storage: Storage = StoreJpeg()
     """of patches of images; every other medium has one way to be stored"""
     duplicates: Duplicates = Duplicates()
+    """which samples are dropped because others are like them"""
     split: SplitShares = SplitShares()
+    """which samples no training may learn from"""
     seed: int = 0
     """of random crops and clips, and of the order of the rows"""
     layout: Layout = Layout()
+    """of the published files"""
     work: Work = Work()
+    """of the tasks"""
     max_rejected_share: float = Field(default=0.5, ge=0, le=1)
     """more rejects than this share of what was read end the job with exit code 3; what was good is published all the
     same"""
@@ -107,7 +114,7 @@ class PreprocessSettings(Settings):
         named = {"resize": self.resize, "patches": self.patches}
         if not any(medium.flat for medium in media):
             _require_defaults(named, "images and label maps")
-        if not any(medium.has_colours for medium in media):
+        if not any(medium.has_channels for medium in media):
             near = {"filters": self.filters, "storage": self.storage, "duplicates": self.duplicates}
             _require_defaults(near, "images")
         return self

@@ -129,7 +129,7 @@ def _describe(status: SampleStatus, decoded: Sequence[Decoded]) -> None:
 
 def _judged(media: Sequence[Medium]) -> int | None:
     """The part that filters and statistics look at: the last image, which in a pair is the one to be learned."""
-    return next((n for n in reversed(range(len(media))) if media[n].has_colours), None)
+    return next((n for n in reversed(range(len(media))) if media[n].has_channels), None)
 
 
 def _cut(media: Sequence[Medium], parts: Sequence[NDArray], rules: Rules, seed: tuple[int, int]) -> list[list[NDArray]]:

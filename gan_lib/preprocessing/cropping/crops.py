@@ -63,6 +63,7 @@ class RandomCrops(Crops):
     side: int = Field(gt=0)
     """height and width of a patch, in pixels"""
     count: int = Field(default=1, gt=0)
+    """patches from each image"""
     """patches of one image"""
 
     @property

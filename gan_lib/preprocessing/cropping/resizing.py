@@ -29,6 +29,7 @@ class ResizeShortest(Settings):
 
     kind: Literal["shortest"]
     side: int = Field(gt=0)
+    """length of the shorter side, in pixels"""
     """length of the result's shorter side, in pixels"""
     only_shrink: bool = True
     """leave smaller images as they are"""
@@ -43,6 +44,7 @@ class ResizeLongest(Settings):
 
     kind: Literal["longest"]
     side: int = Field(gt=0)
+    """length of the longer side, in pixels"""
     """length of the result's longer side, in pixels"""
     only_shrink: bool = True
     """leave smaller images as they are"""

@@ -16,7 +16,7 @@ from gan_lib.preprocessing.cropping.resizing import enough_for, resized
 from gan_lib.preprocessing.duplicates.phash import perceptual_hashes
 from gan_lib.preprocessing.media.medium import Cutter, Decoded, Medium, PatchCutter, Rules
 
-_CHANNELS = {"grey": 1, "rgb": 3, "rgba": 4}
+_CHANNEL_COUNTS = {"grey": 1, "rgb": 3, "rgba": 4}
 
 
 class ImageMedium(Medium):
@@ -33,12 +33,12 @@ class ImageMedium(Medium):
     """of each value; 8 keeps the high byte of 16, and 16 holds 8 as 257 times their value"""
 
     flat: ClassVar[bool] = True
-    has_colours: ClassVar[bool] = True
+    has_channels: ClassVar[bool] = True
 
     @property
     def pixel_format(self) -> PixelFormat:
         """What the pixels are brought to."""
-        return PixelFormat(_CHANNELS[self.channels], self.bits)
+        return PixelFormat(_CHANNEL_COUNTS[self.channels], self.bits)
 
     def decode(self, content: bytes, rules: Rules) -> Decoded:
         enough = partial(enough_for, rules.resize)
@@ -60,7 +60,7 @@ class ImageMedium(Medium):
 
         Exact integers, so that statistics do not depend on who added them up in which order.
         """
-        channels = _CHANNELS[self.channels]
+        channels = _CHANNEL_COUNTS[self.channels]
         exact = cv2.CV_32F if self.bits == 8 else cv2.CV_64F  # holds the square of any level
         totals = np.zeros(2 * channels + 1)
         for piece in pieces:

@@ -97,7 +97,7 @@ class Medium(Settings):
 
     flat: ClassVar[bool] = False
     """whether it lies in a plane: the settings resize and patches apply"""
-    has_colours: ClassVar[bool] = False
+    has_channels: ClassVar[bool] = False
     """whether the settings filters, storage and duplicates.near apply, and channel statistics are kept"""
 
     @abstractmethod

@@ -40,6 +40,7 @@ class RandomClips(Settings):
 
     kind: Literal["random"]
     count: int = Field(default=1, gt=0)
+    """clips from each file"""
     """clips of one file"""
 
     def starts(self, samples: int, length: int, rng: np.random.Generator) -> list[int]:

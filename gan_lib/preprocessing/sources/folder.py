@@ -11,7 +11,7 @@ from pydantic import Field
 
 from gan_lib.cluster.parallelize import parallelize
 from gan_lib.core import storage
-from gan_lib.core.config import Settings
+from gan_lib.core.config import Settings, Url
 from gan_lib.core.listing import Branch, Entry, branches_by_task, files_of, require_folder, subfolders
 from gan_lib.preprocessing.samples import COLUMNS, Part, Sample, in_batches
 from gan_lib.preprocessing.sources.listing import Context, Listing, SourceError
@@ -28,7 +28,7 @@ class FolderSource(Settings):
     """Every file below ``path`` is a sample, whatever it is called; names that begin with a dot are passed over."""
 
     kind: Literal["folder"] = "folder"
-    path: str
+    path: Url
     """folder or URL"""
     labels_from_name: NamePattern | None = None
     """regular expression whose named groups, found in each file's path below ``path``, become fields of classes"""
@@ -46,7 +46,7 @@ class ClassFolders(Settings):
     """One folder for each class: the name of the first folder below ``path`` becomes the field ``label``, an int64."""
 
     kind: Literal["class_folders"]
-    path: str
+    path: Url
     """folder or URL"""
 
     def listing(self, context: Context) -> Listing:
@@ -69,7 +69,7 @@ class CaptionedFolder(Settings):
     """Files with a text file of the same name beside each; its content becomes the field ``caption``."""
 
     kind: Literal["captioned_folder"]
-    path: str
+    path: Url
     """folder or URL"""
     labels_from_name: NamePattern | None = None
     """regular expression whose named groups, found in each file's path below ``path``, become fields of classes"""
@@ -91,7 +91,7 @@ class UnpairedFolders(Settings):
     """
 
     kind: Literal["unpaired_folders"]
-    domains: dict[str, str] = Field(min_length=2)
+    domains: dict[str, Url] = Field(min_length=2)
     """name of a domain -> folder or URL"""
 
     def listing(self, context: Context) -> Listing:

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from gan_lib.cluster.parallelize import parallelize
 from gan_lib.core import storage
-from gan_lib.core.config import Settings
+from gan_lib.core.config import Settings, Url
 from gan_lib.preprocessing.samples import COLUMNS, Sample, in_batches
 from gan_lib.preprocessing.sources.listing import Context, Listing, SourceError
 from gan_lib.preprocessing.sources.spool import spooled
@@ -29,9 +29,9 @@ class IdxSource(Settings):
     """Grey images of one size with their labels; the field ``label`` is an int64."""
 
     kind: Literal["idx"]
-    images: str
+    images: Url
     """file or URL, such as ``train-images-idx3-ubyte.gz``"""
-    labels: str
+    labels: Url
     """file or URL, such as ``train-labels-idx1-ubyte.gz``"""
     class_names: list[str] = Field(default=[])
     """in the order of the labels; none: the numbers up to the largest label are their own names"""

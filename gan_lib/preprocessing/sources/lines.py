@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from gan_lib.cluster.parallelize import parallelize
 from gan_lib.core import storage
-from gan_lib.core.config import Settings
+from gan_lib.core.config import Settings, Url
 from gan_lib.core.listing import Branch, Entry, files_of, require_folder
 from gan_lib.preprocessing.samples import COLUMNS, Part, Sample, in_batches
 from gan_lib.preprocessing.sources.listing import Context, Listing, SourceError
@@ -26,7 +26,7 @@ class LinesSource(Settings):
     """
 
     kind: Literal["lines"]
-    path: str
+    path: Url
     """file, folder or URL"""
 
     def listing(self, context: Context) -> Listing:

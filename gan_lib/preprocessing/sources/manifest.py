@@ -16,7 +16,7 @@ from pydantic import Field
 
 from gan_lib.cluster.parallelize import parallelize
 from gan_lib.core import storage
-from gan_lib.core.config import Settings
+from gan_lib.core.config import Settings, Url
 from gan_lib.preprocessing.samples import COLUMNS, UNKNOWN_LENGTH, Part, Sample, in_batches
 from gan_lib.preprocessing.sources.listing import Context, Listing, SourceError
 
@@ -27,7 +27,7 @@ class ManifestSource(Settings):
     """A line for each sample: where its file is, and any values that go with it (labels, captions)."""
 
     kind: Literal["manifest"]
-    path: str
+    path: Url
     """the file or its URL, named ``*.csv`` or ``*.parquet``"""
     file: str = "path"
     """column with the paths of the files; relative ones are below the manifest's own folder"""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from gan_lib.core.config import Settings
+from gan_lib.core.config import Settings, Url
 from gan_lib.preprocessing.samples import ARROW_SCHEMA
 from gan_lib.preprocessing.sources.folder import list_folder, plain_samples
 from gan_lib.preprocessing.sources.listing import Context, Listing
@@ -18,9 +18,9 @@ class PairedFolders(Settings):
     """``input/x/1.png`` belongs to ``target/x/1.jpg``: names must be the same but for what follows the last dot."""
 
     kind: Literal["paired_folders"]
-    input: str
+    input: Url
     """folder or URL of what is given; field ``input`` of the dataset"""
-    target: str
+    target: Url
     """folder or URL of what is to be made of it; field ``target``"""
     labels_from_name: NamePattern | None = None
     """regular expression whose named groups, found in each pair's name ("INPUT + TARGET"), become fields of classes"""

@@ -10,7 +10,7 @@ from typing import Literal
 import pyarrow as pa
 from pydantic import Field, model_validator
 
-from gan_lib.core.config import Settings
+from gan_lib.core.config import Settings, Url
 from gan_lib.preprocessing.samples import COLUMNS, in_batches
 from gan_lib.preprocessing.sources.listing import Context, Listing, SourceError
 from gan_lib.preprocessing.sources.spool import spooled
@@ -22,7 +22,7 @@ class TableSource(Settings):
     kind: Literal["table"]
     table: str | None = None
     """name in the session's catalog; or else ``path``"""
-    path: str | None = None
+    path: Url | None = None
     """folder or URL of Parquet files; or else ``table``"""
     name: str
     """column that names each row; no two rows share a name"""
@@ -32,7 +32,7 @@ class TableSource(Settings):
     """columns to keep beside the file -> numpy dtype, or "str" """
 
     @model_validator(mode="after")
-    def _one_place(self) -> TableSource:
+    def _one_origin(self) -> TableSource:
         if (self.table is None) == (self.path is None):
             raise ValueError("name either a table or a path")
         return self

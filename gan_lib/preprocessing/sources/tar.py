@@ -17,7 +17,7 @@ from pydantic import Field
 
 from gan_lib.cluster.parallelize import parallelize
 from gan_lib.core import storage
-from gan_lib.core.config import Settings
+from gan_lib.core.config import Settings, Url
 from gan_lib.core.listing import Entry, branches, files_of, require_folder
 from gan_lib.preprocessing.samples import COLUMNS, Part, Sample, in_batches
 from gan_lib.preprocessing.sources.listing import Context, Listing, SourceError
@@ -38,7 +38,7 @@ class TarSource(Settings):
     """All ``.tar`` files below ``path``; compressed ones are unpacked into the staging folder first."""
 
     kind: Literal["tar"]
-    path: str
+    path: Url
     """folder or URL"""
     content: str | None = None
     """extension of the files that are the samples' content, such as txt; null takes any image, sound or array"""
