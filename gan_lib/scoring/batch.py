@@ -116,14 +116,16 @@ def facts(task: ScoreTask) -> dict[str, Any]:
 
 
 @contextmanager
-def counted(spark: SparkSession, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A progress bar of images; the function that is given counts on from inside the workers."""
+def counted(
+    spark: SparkSession, total: int | None, unit: str = "images", description: str = "scoring"
+) -> Iterator[Callable[[int], None]]:
+    """A progress bar of ``unit``; the function that is given counts on from inside the workers."""
     try:
         accumulator = spark.sparkContext.accumulator(0)
     except Exception:  # Spark Connect has no SparkContext, and each version its own way to say so
         yield _uncounted
         return
-    with watched(total, "images", "scoring", lambda: accumulator.value):
+    with watched(total, unit, description, lambda: accumulator.value):
         yield accumulator.add
 
 
