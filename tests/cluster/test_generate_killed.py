@@ -18,7 +18,7 @@ from gan_lib.scoring.model import fetch
 from gan_lib.tracking import TrackingSettings
 from tests.scoring.generation.generators import dcgan, registered
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 SAMPLES = 10_000
 PART = 250
@@ -60,7 +60,7 @@ def submitted(cluster, repository: Path, config: Path) -> subprocess.Popen[bytes
 
 def kill_half_way(job: subprocess.Popen[bytes], output: Path) -> None:
     """``kill -9`` of the driver, with all that it started, once a third of the parts is committed."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while len(commits_in(output)) < SAMPLES / PART / 3:
         assert job.poll() is None and time.monotonic() < deadline, "too few parts were ever committed"
         time.sleep(0.01)
