@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # Spark's workers are this environment's Python too
+# ... and find the nets of the tests' own recipes, as a user's package would be installed there.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT / "tests/recipes"), os.environ.get("PYTHONPATH")]))
 DEAREST_LAST = ("end_to_end", "cluster")
 
 

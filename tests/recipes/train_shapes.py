@@ -27,7 +27,7 @@ from gan_lib.training.tracker import SilentTracker
 from tests.same_checkpoint import different_leaves
 
 RANKS = 2
-IMAGES, EVERY = 160, 16
+IMAGES, EVERY = 64, 8
 KILLED_AFTER = 2 * EVERY
 
 
@@ -60,7 +60,7 @@ def settings_of(name: str, url: str, folder: Path) -> TrainSettings:
         "data": {"url": url, "validation_split": "train", "validation_images": 8, "threads": 1},
         "training": {"images": IMAGES, "batch_size": 4, "threads": 1, "ema_half_life": 40},
         "checkpoint": {"folder": str(folder), "every": EVERY, "keep": 20},
-        "report": {"metrics": 32, "samples": 64, "samples_shown": 4},
+        "report": {"metrics": 16, "samples": 32, "samples_shown": 4},
     }
     return config.validate(TrainSettings, values, source=name)
 
