@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from written import crops, write_dataset
-
 from gan_lib.dataset import unischema
+from gan_lib.dataset.catalog import open_dataset
 from gan_lib.dataset.manifest import COMMON_METADATA
 from gan_lib.dataset.schema import (
     ArrayField,
@@ -29,6 +28,7 @@ from gan_lib.dataset.schema import (
     Schema,
 )
 from gan_lib.loading.loader import Loader
+from tests.loading.written import crops, write_dataset
 
 SCALARS = {
     "bool": True,
@@ -141,14 +141,14 @@ def test_every_tensor_equals_petastorms_for_the_same_row(tmp_path: Path):
     theirs = {}
     with make_reader(f"file://{dataset.url}", reader_pool_type="dummy") as reader, DataLoader(reader, 10) as batches:
         for batch in batches:
-            for place, label in enumerate(batch["label"].tolist()):
-                theirs[label] = {name: values[place] for name, values in batch.items()}
+            for row, label in enumerate(batch["label"].tolist()):
+                theirs[label] = {name: values[row] for name, values in batch.items()}
     compared = 0
     with Loader(dataset, batch_size=10) as loader:
         for batch in loader:
-            for place, label in enumerate(batch["label"].tolist()):
+            for row, label in enumerate(batch["label"].tolist()):
                 for name, other in theirs[label].items():
-                    ours = batch[name][place]
+                    ours = batch[name][row]
                     if isinstance(TENSORS[name], ImageField):  # channels first, which Petastorm leaves to its user
                         ours = ours.permute(1, 2, 0).reshape(other.shape)
                     assert ours.to(other.dtype).equal(other), name
@@ -239,9 +239,8 @@ def test_our_pickle_names_no_class_but_petastorms_and_plain_types():
     }
 
 
-def test_a_folder_without_petastorms_metadata_is_no_dataset(images):
-    from gan_lib.dataset.catalog import open_dataset
-
-    (Path(images.url) / COMMON_METADATA).unlink()
+def test_a_folder_without_petastorms_metadata_is_no_dataset(tmp_path):
+    numbers = write_dataset(tmp_path, Schema("Numbers", (ScalarField("number", "int64"),)), [{"number": 1}])
+    (Path(numbers.url) / COMMON_METADATA).unlink()
     with pytest.raises(DatasetError, match="no dataset"):
-        open_dataset(images.url)
+        open_dataset(numbers.url)
