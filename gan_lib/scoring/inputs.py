@@ -33,15 +33,15 @@ def require_image_to_image(name: str, model: Description) -> None:
     """Check that images can be scored by a model.
 
     Raises:
-        UserError: it takes or gives no image, or takes what no row can hold.
+        UserError: it takes no image, gives something else than one, or takes what no row can hold.
     """
     if model.image_input is None:
         kinds = ", ".join(port.kind for port in model.inputs.values())
         raise UserError(f"The model {name} takes {kinds} and no image to score: let jobs/generate.py make its samples.")
     output = model.outputs.get(model.image_output or "")
-    if not isinstance(output, Image):
+    if not isinstance(output, Image) or len(model.outputs) > 1:
         kinds = ", ".join(port.kind for port in model.outputs.values())
-        raise UserError(f"The model {name} gives {kinds} and no image: it cannot score images.")
+        raise UserError(f"The model {name} gives {kinds} and not one image: export the net with an image alone.")
     for what, port in (*model.inputs.items(), ("its result", output)):
         if isinstance(port, Image) and port.channels not in (1, 3):
             raise UserError(f"The model {name} has {port.channels} channels in {what}: images have 1 or 3.")

@@ -113,7 +113,7 @@ def test_thirty_bad_files_are_rows_with_a_reason_and_come_once_however_often_it_
     assert (summary.scored, summary.rejected) == (2, len(bad))
     rejects = rows_of(spark, Tables(settings.output.url).rejects)
     assert set(rejects) == bad
-    assert all(row["reason"] and row["detail"] and row["output"] is None for row in rejects.values())
+    assert all(row["reason"] and row["message"] and row["output"] is None for row in rejects.values())
     assert rejects["pipe.jpg"]["reason"] == "not-a-file" and rejects["nowhere.png"]["reason"] == "unreadable"
     for name in ("good.png", "also good.jpg"):
         assert_enlarged((tmp_path / "out" / name).with_suffix(".png").read_bytes(), (source / name).read_bytes())
