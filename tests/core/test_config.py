@@ -97,7 +97,7 @@ def test_each_kind_of_failure_has_its_exit_code(error: type[Exception] | None, c
     assert "what happened" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("job", ["preprocess", "train", "evaluate", "score"])
+@pytest.mark.parametrize("job", ["preprocess", "train", "evaluate", "score", "generate"])
 def test_a_typo_stops_a_job_before_spark_is_imported(job: str, repository: Path):
     program = (
         "import runpy, sys; sys.argv = ['job', '--config', sys.argv[2], '--set', 'ouptut_typo=1']\n"
