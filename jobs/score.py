@@ -31,7 +31,7 @@ class ScoreJob(ScoreSettings):
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Score the input, and write down what became of it."""
-    job = config.from_command_line(ScoreJob, "Translate every image of a folder or a table by a registered model.", argv)
+    job = config.from_command_line(ScoreJob, "Score every image of a folder or a table by a registered model.", argv)
     settings = ScoreSettings.model_validate(job.model_dump(exclude={"tracking"}))
     spark = spark_session("score")
     with tracking.run(job.tracking, "score", settings.model_dump(), job.model_dump()) as run:
