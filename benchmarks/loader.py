@@ -166,8 +166,8 @@ def _end_session(process: subprocess.Popen[str]) -> None:
 def _print_table(workload: Workload, results: dict[str, Result]) -> None:
     print(f"\n{workload.name:52} {'rows/s':>8} {'of limit':>9} {'peak MB':>8}   variant")
     for family, result in sorted(results.items(), key=lambda item: -item[1].rate):
-        share = result.rate / results[LIMIT].rate if results.get(LIMIT) and results[LIMIT].rate else float("nan")
-        print(f"  {family:50} {result.rate:8.0f} {share:9.3f} {result.peak / 1e6:8.0f}   {result.variant}")
+        of_limit = result.rate / results[LIMIT].rate if results.get(LIMIT) and results[LIMIT].rate else float("nan")
+        print(f"  {family:50} {result.rate:8.0f} {of_limit:9.3f} {result.peak / 1e6:8.0f}   {result.variant}")
 
 
 def _ratios(results: dict[str, Result]) -> dict[str, object]:

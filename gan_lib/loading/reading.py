@@ -103,15 +103,16 @@ class ReadAhead:
             thread.start()
 
     def get(self, epoch: int, groups: Iterable[int]) -> dict[int, RowGroupTable]:
-        """The row groups, once they are there.
+        """The row groups, once they are there; without those all of whose rows were cached when it came to reading them.
 
         Raises:
             DatasetError: reading one failed, or took longer than the timeout.
         """
         with self._changed:
-            return {group: self._get(epoch, group) for group in groups}
+            tables = {group: self._get(epoch, group) for group in groups}
+        return {group: table for group, table in tables.items() if table is not None}
 
-    def _get(self, epoch: int, group: int) -> RowGroupTable:
+    def _get(self, epoch: int, group: int) -> RowGroupTable | None:
         key = (epoch, group)
         if key not in self._tables:
             if not self._changed.wait_for(lambda: self._closed or key in self._tables, self._timeout):
@@ -121,8 +122,6 @@ class ReadAhead:
         table = self._tables[key]
         if isinstance(table, Exception):
             raise table
-        if table is None:
-            raise LookupError(f"row group {group} was not read, as all its rows were said to be cached")
         return table
 
     def advance(self, begin: tuple[int, int], end: tuple[int, int]) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
@@ -15,7 +18,7 @@ from written import write_dataset
 from gan_lib.dataset.catalog import Dataset, open_dataset
 from gan_lib.dataset.schema import ArrayField, DatasetError, ListField, Schema
 from gan_lib.loading.caches.choice import CacheChoice, choose_cache, free_memory, open_caches
-from gan_lib.loading.caches.decoded import bytes_of_kept_row
+from gan_lib.loading.caches.decoded import DecodedCache, bytes_of_kept_row
 from gan_lib.loading.caches.settings import CacheSettings
 from gan_lib.loading.loader import Loader
 
@@ -136,6 +139,26 @@ def test_a_remote_store_is_cached_as_it_is_stored(texts: Dataset, tmp_path: Path
     with Loader(remote, batch_size=5, stored_cache=choice.stored) as loader:
         list(loader)
     assert len(list((tmp_path / "cache" / "stored").rglob("*.arrow"))) == len(remote.row_groups)
+
+
+def test_a_row_group_whose_last_rows_are_kept_while_a_later_epoch_asks_for_it_is_not_missed(
+    images: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A later epoch is planned before all rows are kept, and reads its row groups when they are."""
+    monkeypatch.setattr(Loader, "_read", _slowly(Loader._read))
+    for attempt in range(3):
+        cache = DecodedCache(str(tmp_path / f"cache-{attempt}"), 1 << 24)
+        with Loader(images, batch_size=50, seed=attempt, prefetch=8, decoded_cache=cache) as loader:
+            for _ in range(3):
+                assert sorted(n for batch in loader for n in batch["label"].tolist()) == list(range(100))
+
+
+def _slowly(read: Callable[[Loader, int], Any]) -> Callable[[Loader, int], Any]:
+    def slow(loader: Loader, group: int) -> Any:
+        time.sleep(0.01)
+        return read(loader, group)
+
+    return slow
 
 
 def test_nothing_is_made_where_nothing_is_cached(images: Dataset, tmp_path: Path):

@@ -177,7 +177,7 @@ def _rank_with_a_slow_store(rank: int, url: str, meeting: str, results) -> None:
     """Rank 0's store falls silent after the first batch."""
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
     fsspec.register_implementation("faulty", _Store, clobber=True)
-    loader = Loader(open_dataset(url), batch_size=2, rank=rank, world_size=2, streams=2, timeout=2.0, prefetch=1)
+    loader = Loader(open_dataset(url), batch_size=2, rank=rank, world_size=2, streams=2, timeout=5.0, prefetch=1)
     next(loader.forever())
     if rank == 0:
         _Store.stalled = threading.Event()
@@ -207,5 +207,5 @@ def test_one_ranks_silent_store_is_every_ranks_error_within_the_timeout(
         process.join(30)
     assert [process.exitcode for process in ranks] == [0, 0]
     assert outcomes[0][1] == outcomes[1][1], "the ranks took different numbers of batches"
-    assert all("within 2 seconds" in message for _, _, message, _ in outcomes)
-    assert all(seconds < 10 for *_, seconds in outcomes)
+    assert all("within 5 seconds" in message for _, _, message, _ in outcomes)
+    assert all(seconds < 15 for *_, seconds in outcomes)

@@ -39,18 +39,18 @@ def _read(url: str, warm_up_url: str, results) -> None:
     loader = Loader(open_dataset(url), batch_size=4, streams=4)
     before, peak, over = anonymous_bytes(), 0, threading.Event()
 
-    def watch() -> None:
+    def measure() -> None:
         nonlocal peak
         while not over.wait(0.002):
             peak = max(peak, anonymous_bytes())
 
-    watcher = threading.Thread(target=watch)
-    watcher.start()
+    measurer = threading.Thread(target=measure)
+    measurer.start()
     for _ in range(2):
         for batch in loader:
             batch["array"][0, 0] = 1
     over.set()
-    watcher.join()
+    measurer.join()
     loader.close()
     results.put((loader.memory_bound, peak - before))
 

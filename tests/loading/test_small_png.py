@@ -30,8 +30,8 @@ def images(count: int, shape: tuple[int, ...]) -> np.ndarray:
 
 
 @given(st.integers(1, 9), st.integers(1, 12), st.integers(1, 12), st.booleans())
-def test_what_opencv_writes_is_decoded_to_its_pixels(count: int, height: int, width: int, colour: bool):
-    shape = (height, width, 3) if colour else (height, width)
+def test_what_opencv_writes_is_decoded_to_its_pixels(count: int, height: int, width: int, rgb: bool):
+    shape = (height, width, 3) if rgb else (height, width)
     originals = images(count, shape)
     field = PngField("image", shape)
     assert np.array_equal(small_png.decode_all(*joined([field.encode(p) for p in originals]), shape), originals)
