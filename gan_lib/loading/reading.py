@@ -103,7 +103,7 @@ class ReadAhead:
             thread.start()
 
     def get(self, epoch: int, groups: Iterable[int]) -> dict[int, RowGroupTable]:
-        """The row groups, once they are there; without those all of whose rows were cached when it came to reading them.
+        """The row groups, once they are there; without those whose rows were all cached when they were to be read.
 
         Raises:
             DatasetError: reading one failed, or took longer than the timeout.
