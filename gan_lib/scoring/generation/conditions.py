@@ -20,6 +20,9 @@ from gan_lib.dataset.schema import ArrayField, Field, ScalarField
 from gan_lib.export.ports import Label, Latent, Port, Tokens, Vector
 from gan_lib.scoring.generation.rows import RowRejected
 
+FILLING = "<pad>"
+"""The token that published vocabularies fill short texts with."""
+
 P = TypeVar("P", Label, Latent, Tokens, Vector)
 
 
@@ -108,7 +111,7 @@ class LatentCondition(Condition[Latent]):
 
 
 class WordsCondition(Condition[Tokens]):
-    """Text, cut at the port's separator (into characters where that is empty)."""
+    """Text, cut at the port's separator (into characters where that is empty), and filled where it is short."""
 
     arrow_type = pa.string()
 
@@ -134,6 +137,8 @@ class WordsCondition(Condition[Tokens]):
         unknown = [word for word in words if word not in self._numbers]
         if unknown:
             raise RowRejected("unfit-input", f"{self.name} holds {unknown[0]!r}, which the model never saw")
+        if FILLING in self._numbers:
+            words += [FILLING] * (port.length - len(words))
         if len(words) != port.length:
             raise RowRejected("unfit-input", f"{self.name} holds {len(words)} words, and the model takes {port.length}")
         return [self._numbers[word] for word in words]

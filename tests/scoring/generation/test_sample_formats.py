@@ -69,6 +69,8 @@ def test_notes_and_voxels_are_numpys_files(port, shape):
 def test_tokens_are_text():
     format = format_of(Tokens(WORDS, 3))
     assert format.encode(format.array(torch.tensor([0, 1, 4]))) == b"a red circle"
+    filled = format_of(Tokens(("<pad>", "x"), 4))
+    assert filled.encode(filled.array(torch.tensor([1, 0, 1, 0]))) == b"x <pad> x"
     letters = format_of(Tokens(("x", "y"), 3, separator=""))
     assert letters.encode(letters.array(torch.tensor([0, 1, 1]))) == b"xyy"
 

@@ -8,12 +8,22 @@ import torch
 
 from gan_lib.core.errors import UserError
 from gan_lib.export.artifact import Artifact
-from gan_lib.export.ports import Image, Latent
+from gan_lib.export.ports import Image, Latent, Tokens
+from gan_lib.scoring.generation.conditions import conditions_of
 from gan_lib.scoring.generation.inputs import latents
 from gan_lib.scoring.generation.maker import SampleMaker
 from gan_lib.scoring.generation.predictor import SamplePredictor
-from gan_lib.scoring.generation.rows import Sample, SampleRow
-from tests.scoring.generation.generators import Restless, built, conditional, dcgan, every_medium, from_words, labelled
+from gan_lib.scoring.generation.rows import RowRejected, Sample, SampleRow
+from tests.scoring.generation.generators import (
+    WORDS,
+    Restless,
+    built,
+    conditional,
+    dcgan,
+    every_medium,
+    from_words,
+    labelled,
+)
 
 CPU = torch.device("cpu")
 
@@ -154,6 +164,14 @@ def test_a_row_that_does_not_fit_has_a_reason_and_its_neighbours_their_samples(b
 def test_words_that_the_model_never_saw_are_a_reason(words, says):
     (sample,) = samples(from_words(), row(words=words))
     assert sample.reason == "unfit-input" and says in str(sample.message)
+
+
+def test_a_short_text_is_filled_where_the_vocabulary_can():
+    port = Tokens(("<pad>", *WORDS), 4)
+    condition = conditions_of({"words": port})["words"]
+    assert condition.tensor(condition.parse("red circle")).tolist() == [2, 5, 0, 0]
+    with pytest.raises(RowRejected, match="5 words"):
+        condition.parse("a red red red circle")
 
 
 def test_values_that_are_not_finite_are_no_sample():

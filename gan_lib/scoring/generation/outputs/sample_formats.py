@@ -21,6 +21,7 @@ from gan_lib.core.sound import encode_wav
 from gan_lib.dataset.schema import ArrayField, Field, JpegField, OtherImageField, PngField
 from gan_lib.export.artifact import to_images
 from gan_lib.export.ports import Audio, Image, LabelMap, Notes, Port, Tokens, Voxels
+from gan_lib.scoring.generation.conditions import FILLING
 from gan_lib.scoring.settings import EncodingSettings
 
 _IMAGE_SUFFIXES = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
@@ -144,7 +145,7 @@ class GridFormat(SampleFormat):
 
 
 class TextFormat(SampleFormat):
-    """int64 (length,), places in the vocabulary; as a file the words."""
+    """int64 (length,), numbers of tokens; as a file the words, without what only fills the end."""
 
     suffix = ".txt"
 
@@ -155,7 +156,10 @@ class TextFormat(SampleFormat):
         return values.to(torch.int64).numpy()
 
     def encode(self, array: np.ndarray) -> bytes:
-        return self._port.separator.join(self._port.vocabulary[number] for number in array.tolist()).encode()
+        words = [self._port.vocabulary[number] for number in array.tolist()]
+        while words and words[-1] == FILLING:
+            words.pop()
+        return self._port.separator.join(words).encode()
 
     def field(self, name: str) -> Field:
         return ArrayField(name, "int64", (self._port.length,))
