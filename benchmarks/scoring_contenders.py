@@ -2,7 +2,7 @@
 
 A contender gets itself ready (session, imports, whatever it starts once) and returns the function that is timed: from
 the files to their results on the disk. All have the same net, and PNG by the same encoder and settings. Those that
-know nothing of tiles translate whole images.
+know nothing of tiles run the net on whole images.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ from scoring_work import MODEL, Work
 from torch import Tensor
 
 from gan_lib.core.allocator import keep_freed_memory
-from gan_lib.core.images import decode
-from gan_lib.export.artifact import Artifact
-from gan_lib.scoring.encoding.encoders import encode_png
+from gan_lib.core.images import decode, encode_png
+from gan_lib.export.artifact import Artifact, to_images, to_values
+from gan_lib.export.ports import Image
 
 Timed = Callable[[], None]
 IMAGES_PER_BATCH = 16
 TASKS = 8 * CORES  # as many as our own job makes of a folder
 TILE, TILE_PAD = 512, 10
+RGB = Image()  # the port of the net that all run
 _held: list[tuple[torch.nn.Module, list[Tensor]]] = []  # in a process that forwards: its net, and all images
 
 
@@ -82,8 +83,8 @@ def tile_loop(work: Work) -> Timed:
         work.output.mkdir()
         for path in work.paths():
             image = decode(path.read_bytes())
-            values = artifact.to_values(torch.from_numpy(image).permute(2, 0, 1)[None])
-            result = artifact.to_images(_by_tiles(artifact, values))[0].permute(1, 2, 0).numpy()
+            values = to_values(torch.from_numpy(image).permute(2, 0, 1)[None], RGB)
+            result = to_images(_by_tiles(artifact, values), RGB)[0].permute(1, 2, 0).numpy()
             (work.output / f"{path.stem}.png").write_bytes(encode_png(result))
 
     return run
@@ -99,8 +100,8 @@ def _by_tiles(artifact: Artifact, values: Tensor) -> Tensor:
             first, start = max(top - TILE_PAD, 0), max(left - TILE_PAD, 0)
             seen = values[..., first : min(bottom + TILE_PAD, height), start : min(right + TILE_PAD, width)]
             core = artifact.net(seen)[..., (top - first) * scale :, (left - start) * scale :]
-            place = result[..., top * scale : bottom * scale, left * scale : right * scale]
-            place.copy_(core[..., : place.shape[-2], : place.shape[-1]])
+            part = result[..., top * scale : bottom * scale, left * scale : right * scale]
+            part.copy_(core[..., : part.shape[-2], : part.shape[-1]])
     return result
 
 
@@ -206,9 +207,8 @@ def _forward(index: int) -> None:
 
 
 def _decoded(work: Work) -> list[Tensor]:
-    artifact = Artifact.load(work.artifact)
     images = (torch.from_numpy(decode(path.read_bytes())).permute(2, 0, 1)[None] for path in work.paths())
-    return [artifact.to_values(image).contiguous() for image in images]
+    return [to_values(image, RGB).contiguous() for image in images]
 
 
 def _session() -> Any:

@@ -12,8 +12,7 @@ import cv2
 import numpy as np
 import pyvips
 
-from gan_lib.core.images import Pixels, decode
-from gan_lib.scoring.encoding.encoders import PNG_OPTIONS
+from gan_lib.core.images import PNG_OPTIONS, Pixels, decode
 
 PHOTOS, FACTOR, ROUNDS = 6, 4, 2
 
@@ -34,7 +33,7 @@ def compare_png_encoders(data: Path) -> dict[str, Any]:
             for level in (2, 3)
             for kind in ("sub", "up", "avg", "paeth")
         },
-        "gan_lib.scoring": partial(_vips, PNG_OPTIONS),
+        "gan_lib": partial(_vips, PNG_OPTIONS),
     }
     print(f"{'encoder':28}{'enlarged Mpx/CPU s':>20}{'bytes/px':>10}{'photos Mpx/CPU s':>20}{'bytes/px':>10}")
     measured = {name: (*_measure(f, enlarged), *_measure(f, photos)) for name, f in encoders.items()}

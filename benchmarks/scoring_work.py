@@ -85,7 +85,7 @@ def _cut_photos(data: Path, folder: Path, count: int) -> None:
         (folder / f"{number:05d}.jpg").write_bytes(encode_jpeg(pixels, QUALITY))
 
 
-def _part(pixels: Pixels, random: np.random.TilePredictor) -> Pixels:
+def _part(pixels: Pixels, random: np.random.Generator) -> Pixels:
     sides = [int(random.integers(SHORTEST_SIDE, length + 1)) for length in pixels.shape[:2]]
     top, left = (int(random.integers(0, length - side + 1)) for length, side in zip(pixels.shape, sides, strict=False))
     return np.ascontiguousarray(pixels[top : top + sides[0], left : left + sides[1]])

@@ -22,6 +22,7 @@ from gan_lib.export.ports import Image, LabelMap, Latent, Mask, Port
 from gan_lib.export.signature import SEED, Column, column_of, input_columns
 from gan_lib.scoring.generation.conditions import Condition, conditions_of
 from gan_lib.scoring.generation.inputs import latents
+from gan_lib.scoring.generation.rows import is_missing, whole_seed
 
 DEFAULT_SEED = 0
 
@@ -114,9 +115,9 @@ class InputDecoder:
     def _beside(self, name: str, values: Mapping[str, Any]) -> NDArray:
         port = self.inputs[name]
         value: Any = values.get(name)
-        if isinstance(port, Latent) and _is_missing(value):
+        if isinstance(port, Latent) and is_missing(value):
             return latents(port, name, [_seed(values.get(SEED))])[0].numpy()
-        if _is_missing(value):
+        if is_missing(value):
             raise Rejected("missing-input", f"there is no {name} beside the image")
         try:
             if isinstance(port, WITH_PIXELS):
@@ -168,19 +169,15 @@ def _without_pixels(inputs: Mapping[str, Port]) -> dict[str, Port]:
 
 
 def _seed(value: Any) -> int:
-    if _is_missing(value):
+    if is_missing(value):
         return DEFAULT_SEED
     try:
-        if int(value) == float(value):
-            return int(value)
+        seed = whole_seed(value)
     except (TypeError, ValueError, OverflowError):
-        pass
-    raise Rejected("unfit-input", f"{SEED} = {value!r:.80} is no whole number")
-
-
-def _is_missing(value: Any) -> bool:
-    """Null, as Spark says it, or as pandas does."""
-    return value is None or (isinstance(value, float) and np.isnan(value))
+        seed = value
+    if not isinstance(seed, int) or not -(2**63) <= seed < 2**63:
+        raise Rejected("unfit-input", f"{SEED} = {value!r:.80} is no whole number of 64 bits")
+    return seed
 
 
 def _area(content: bytes | None) -> int:
