@@ -187,7 +187,11 @@ def test_a_tone_above_half_the_new_rate_is_gone():
 
 @pytest.mark.parametrize(
     "clips, starts",
-    [({"kind": "first"}, [0]), ({"kind": "grid"}, [0, 400, 800]), ({"kind": "grid", "stride": 300}, [0, 300, 600, 900])],
+    [
+        ({"kind": "first"}, [0]),
+        ({"kind": "grid"}, [0, 400, 800]),
+        ({"kind": "grid", "stride": 300}, [0, 300, 600, 900]),
+    ],
 )
 def test_clips_are_cut_where_they_are_said_to_be(clips, starts):
     medium = sound(samples=400, clips=clips)

@@ -83,7 +83,7 @@ def test_captions_lie_beside_their_images(run, tmp_path):
     }
     published = run({"kind": "captioned_folder", "path": str(fill(tmp_path / "in", files))})
     assert [row["caption"] for row in rows_of(published)] == ["Ein Hühnerhof"]
-    assert published.manifest.rejects == {"no-caption": 1, "no-image": 1}
+    assert published.manifest.rejects == {"no-caption": 1, "no-content": 1}
     assert_petastorm_reads_the_same(published)
 
 
@@ -157,7 +157,7 @@ def test_tar_shards_in_webdatasets_layout(run, tmp_path, suffix, mode):
     published = run({"kind": "tar", "path": str(shards), "fields": {"label": "int64"}})
     assert published.manifest.counts == {"read": 6, "written": 4, "rejected": 2, "duplicate": 0}
     assert sorted(row["label"] for row in rows_of(published)) == [0, 0, 1, 1]
-    assert published.manifest.rejects == {"no-image": 2}
+    assert published.manifest.rejects == {"no-content": 2}
     assert_petastorm_reads_the_same(published)
 
 

@@ -52,7 +52,7 @@ def _paired(inputs: DataFrame, targets: DataFrame) -> DataFrame:
         "name": F.concat_ws(" + ", "input_name", "target_name"),
         "parts": F.concat(F.coalesce("input_parts", nothing), F.coalesce("target_parts", nothing)),
         "fields": F.lit("{}"),
-        "etag": F.concat_ws(" + ", "input_stamp", "target_stamp"),
+        "etag": F.concat_ws(" + ", "input_etag", "target_etag"),
         "problem": F.coalesce("input_problem", "target_problem", alone),
     }
     return both.select(*(columns[name].alias(name) for name in ARROW_SCHEMA.names))
