@@ -2,7 +2,7 @@
 
     python benchmarks/preprocess.py --data ../shared/data            # throughput, about ten minutes
     python benchmarks/preprocess.py --data ../shared/data --decoders # which decoder, and why
-    python benchmarks/preprocess.py --data ../shared/data --copies   # near duplicates: recall, false merges, cost
+    python benchmarks/preprocess.py --data ../shared/data --duplicates   # near duplicates: recall, false merges, cost
     python benchmarks/preprocess.py --listing                        # a million files: time and memory
 
 All contenders read the same folder of photos, cut one patch of 256x256 from each and store it as JPEG of quality 95 on
@@ -54,8 +54,8 @@ def main() -> None:
     options = parse_arguments()
     if options.decoders:
         print(json.dumps(preprocess_parts.compare_decoders(options.data)))
-    elif options.copies:
-        print(json.dumps(preprocess_parts.measure_copies(options.data)))
+    elif options.duplicates:
+        print(json.dumps(preprocess_parts.measure_duplicates(options.data)))
     elif options.listing:
         print(json.dumps(preprocess_parts.measure_listing(new_session())))
     else:
@@ -68,7 +68,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder that holds BSDS500")
     parser.add_argument("--photos", type=int, default=10_000, help="photos to cut from it")
     parser.add_argument("--rounds", type=int, default=3)
-    for part in ("decoders", "copies", "listing"):
+    for part in ("decoders", "duplicates", "listing"):
         parser.add_argument(f"--{part}", action="store_true")
     return parser.parse_args()
 
@@ -122,7 +122,7 @@ def report(medians: dict[str, float], rates: dict[str, list[float]]) -> dict[str
 
 
 def make_photos(data: Path, folder: Path, count: int) -> None:
-    """Cut ``count`` different photos from BSDS500: another place and perhaps mirrored, stored as JPEG of quality 92."""
+    """Cut ``count`` different photos from BSDS500: another part and perhaps flipped, stored as JPEG of quality 92."""
     sources = sorted((data / "BSDS500").glob("t*/*.jpg"))
     if not sources:
         sys.exit(f"error: there is no BSDS500 in {data}; name its folder with --data.")
@@ -146,13 +146,13 @@ def timed(run: Callable[[Path, Path], int], source: Path, output: Path) -> float
     written = run(source, output)
     rate = written / (time.perf_counter() - started)
     expected = sum(1 for _ in source.glob("*/*.jpg"))
-    if written < 0.98 * expected:  # chance copies may be dropped
+    if written < 0.98 * expected:  # chance duplicates may be dropped
         raise RuntimeError(f"{run}: only {written} of {expected} images were written")
     return rate
 
 
 def run_ours(spark: SparkSession, source: Path, output: Path) -> int:
-    """The job's library call: listing, checks, copies, shuffle, metadata, commit."""
+    """The job's library call: listing, checks, duplicates, shuffle, metadata, commit."""
     values = {
         "source": {"kind": "folder", "path": str(source)},
         "output": str(output),

@@ -33,7 +33,7 @@ from gan_lib.preprocessing.planning import plan_corpus
 from gan_lib.preprocessing.samples import COLUMNS, in_batches
 from gan_lib.preprocessing.sources.folder import plain_samples
 
-FILES, FOLDERS = 1_000_000, 500  # dealt to tasks in eights, as a folder source does
+FILES, FOLDERS = 1_000_000, 500  # given to tasks in eights, as a folder source does
 
 
 def photos_of(data: Path, count: int) -> list[bytes]:
@@ -110,8 +110,8 @@ def _outcome(decoder: Callable[[bytes], Any], content: bytes) -> str:
         return f"refused ({type(error).__name__})"
 
 
-def copies_of(pixels: Pixels, rng: np.random.Generator) -> Iterator[tuple[str, Pixels]]:
-    """(what was done, the copy): recompressed, resized and slightly cropped."""
+def near_duplicates_of(pixels: Pixels, rng: np.random.Generator) -> Iterator[tuple[str, Pixels]]:
+    """(what was done, the near duplicate): recompressed, resized and slightly cropped."""
     for quality in (75, 40):
         yield f"JPEG of quality {quality}", decode(simplejpeg.encode_jpeg(pixels, quality=quality))
     for factor in (0.5, 1.5):
@@ -123,23 +123,23 @@ def copies_of(pixels: Pixels, rng: np.random.Generator) -> Iterator[tuple[str, P
         yield f"cropped to {kept:.0%}", np.ascontiguousarray(pixels[top : top + height, left : left + width])
 
 
-def measure_copies(data: Path) -> dict[str, Any]:
-    """Recall on copies of 200 photos, pairs of different photos taken for copies, and cost on synthetic hashes."""
+def measure_duplicates(data: Path) -> dict[str, Any]:
+    """Recall on near duplicates of 200 photos, pairs of different photos taken for such, cost on synthetic hashes."""
     images = [decode(content) for content in photos_of(data, 399)]
     originals = [perceptual_hashes(image) for image in images]
     found: dict[str, list[bool]] = {}
     rng = np.random.default_rng(0)
     for number, image in enumerate(images[:200]):
-        for name, copy in copies_of(image, rng):
-            pair = [originals[number], perceptual_hashes(copy)]
+        for name, altered in near_duplicates_of(image, rng):
+            pair = [originals[number], perceptual_hashes(altered)]
             found.setdefault(name, []).append(len(similar_pairs(_array(pair))) == 1)
-    print(f"{'copies of 200 photos':24}{'found':>8}")
+    print(f"{'duplicates of 200 photos':24}{'found':>8}")
     recall = {name: float(np.mean(hits)) for name, hits in found.items()}
     for name, share in recall.items():
         print(f"{name:24}{share:8.1%}")
     merges = similar_pairs(_array(originals)).tolist()
     total = len(originals) * (len(originals) - 1) // 2
-    print(f"different photos taken for copies: {len(merges)} of {total} pairs")
+    print(f"different photos taken for duplicates: {len(merges)} of {total} pairs")
     return {"recall": recall, "false_merges": len(merges), "pairs": total, "cpu_seconds": _cost_of_pairs()}
 
 
@@ -162,9 +162,9 @@ def _cost_of_pairs() -> dict[int, float]:
 def measure_listing(spark: SparkSession) -> dict[str, Any]:
     """List and plan a million files that are only names: what the driver needs for it."""
 
-    def names(share: list[int]) -> Iterator[pa.RecordBatch]:
-        places = ((folder, n) for folder in share for n in range(FILES // FOLDERS))
-        entries = (Entry(f"/corpus/{folder:04d}/{n:08d}.jpg", 100_000 + n % 50_000, str(n)) for folder, n in places)
+    def names(folders: list[int]) -> Iterator[pa.RecordBatch]:
+        numbers = ((folder, n) for folder in folders for n in range(FILES // FOLDERS))
+        entries = (Entry(f"/corpus/{folder:04d}/{n:08d}.jpg", 100_000 + n % 50_000, str(n)) for folder, n in numbers)
         return in_batches(plain_samples("/corpus", entries))
 
     with tempfile.TemporaryDirectory() as folder:

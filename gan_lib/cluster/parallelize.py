@@ -21,7 +21,7 @@ def parallelize(
     work: Callable[[Piece], Iterator[pa.RecordBatch]],
     columns: str,
 ) -> DataFrame:
-    """A DataFrame of all the batches that ``work`` yields; each piece is one task, and no two share one.
+    """A DataFrame of all the batches that ``work`` yields; each piece is a task of its own.
 
     Args:
         spark: the session.

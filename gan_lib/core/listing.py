@@ -59,7 +59,7 @@ def require_folder(url: str) -> str:
 def branches(url: str) -> list[Branch]:
     """Cut a tree of folders into parts that tasks list side by side.
 
-    Walks down from ``url``, breadth first, only until there are enough folders to share.
+    Walks down from ``url``, breadth first, only until there are enough folders for all tasks.
     """
     waiting = deque([url])
     opened: list[Branch] = []

@@ -1,4 +1,4 @@
-"""Opens a dataset: its fields, files, row groups and rows. Reads metadata only, but for a look.
+"""Opens a dataset: its fields, files, row groups and rows. Reads metadata only, unless rows are asked for.
 
 A dataset that gan_lib published is opened from its manifest alone. One that Petastorm wrote is opened from its
 ``_common_metadata`` and its files' footers; nothing in either is executed.
@@ -37,7 +37,7 @@ class RowGroup:
     """within the file"""
     rows: int
     bytes: int
-    """of all its columns, in memory; for a published dataset its share of the file, which is not compressed"""
+    """of all its columns, in memory; for a published dataset its part of the file, which is not compressed"""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Petastorm's description of a dataset: a pickled Unischema. Written and read here without Petastorm and without trust.
 
 Writing spells the pickle out by hand, because the classes that it names need not be installed. Reading admits a short
-list of opcodes and of names, each bound to an inert stand-in: opening a stranger's dataset runs nothing of theirs.
+list of opcodes and of names, each bound to an inert class of ours: opening a stranger's dataset runs nothing of theirs.
 Petastorm 0.13.1, ``petastorm/unischema.py`` and ``petastorm/codecs.py``, is what both follow.
 """
 
@@ -143,11 +143,11 @@ class _Frozen(type):
 
 
 class _Unischema(metaclass=_Frozen):
-    """Stand-in: ``_name`` and ``_fields``."""
+    """In its stead: ``_name`` and ``_fields``."""
 
 
 class _UnischemaField(tuple, metaclass=_Frozen):
-    """Stand-in: (name, type, shape, codec, nullable); the last two may be missing in old datasets."""
+    """In its stead: (name, type, shape, codec, nullable); the last two may be missing in old datasets."""
 
     __slots__ = ()
 
@@ -156,7 +156,7 @@ class _UnischemaField(tuple, metaclass=_Frozen):
 
 
 class _Codec(metaclass=_Frozen):
-    """Stand-in of every codec; which one it is, its subclass says."""
+    """In the stead of every codec; which one it is, its subclass says."""
 
 
 class _Image(_Codec):
@@ -176,7 +176,7 @@ class _Scalar(_Codec):
 
 
 class _SparkType(metaclass=_Frozen):
-    """Stand-in of every Spark type: only the numpy type beside it matters here."""
+    """In the stead of every Spark type: only the numpy type beside it matters here."""
 
     def __init__(self, *arguments: Any) -> None:
         pass
@@ -196,7 +196,7 @@ class _Dtype(metaclass=_Frozen):
 
 
 class _Reconstructor(metaclass=_Frozen):
-    """``copyreg._reconstructor`` for the stand-ins: how the oldest pickle protocols begin an object."""
+    """``copyreg._reconstructor`` for these classes: how the oldest pickle protocols begin an object."""
 
     __slots__ = ()
 

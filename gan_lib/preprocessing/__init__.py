@@ -1,14 +1,17 @@
-"""Whatever is on disk -> a published dataset: sources, checks, patches, duplicates, publication. Spark runs it.
+"""Whatever is on disk -> a published dataset: sources, media, duplicates, publication. Spark runs it.
 
-Not for reading the dataset (`gan_lib.dataset`) nor for decoding one image (`gan_lib.core.images`).
+Not for reading the dataset (:mod:`gan_lib.dataset`) nor for decoding one image (:mod:`gan_lib.core.images`).
 
 A corpus goes through in one pass over its bytes:
 
-1. ``sources`` list samples as byte ranges in files, in Spark tasks, and cut the list into tasks of equal bytes.
-2. ``work`` runs one task: read, hash, decode, check, cut, encode. It leaves a ``fragment`` of shuffled patches and an
-   status of every sample.
-3. ``duplicates`` decides from the statuses which samples stay.
-4. ``publish`` merges the fragments into the dataset's files, in the order of a hash, and commits them.
+1. ``sources`` list samples as byte ranges in files, in Spark tasks; ``planning`` cuts the list into tasks of one cost.
+2. ``vocabulary`` counts tokens, where there are texts to encode: for them it is one pass more.
+3. ``task`` runs one task: read, hash, decode, check, cut, encode, each part by its medium (``media``, ``cropping``). It
+   leaves fragments of shuffled rows and a status of every sample.
+4. ``duplicates`` decides from the statuses which samples stay.
+5. ``publishing`` merges the fragments into the dataset's files, in the order of a hash, and commits them.
 
-Each step leaves files in the dataset's staging folder; a run that was killed continues from them.
+``run`` takes these steps for one version. Each leaves files in the dataset's staging folder; a run that was killed
+continues from them. A version that was published before statuses lay in ``sample_status/`` is opened as ever, but none
+is built upon it: name another output.
 """

@@ -44,7 +44,7 @@ _UNIT_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class WorkUnit:
-    """A few samples in a file of the listing: the smallest share of work."""
+    """A few samples in a file of the listing: the smallest piece of work."""
 
     url: str
     row_group: int
@@ -94,7 +94,7 @@ class Plan:
 
 
 def plan_corpus(frame: DataFrame, folder: str, known_statuses: Sequence[str], task_bytes: int) -> Plan:
-    """List the corpus into files below ``folder`` and share it out.
+    """List the corpus into files below ``folder`` and cut it into tasks.
 
     Args:
         frame: a source's DataFrame.

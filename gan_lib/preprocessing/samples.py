@@ -42,8 +42,8 @@ ARROW_SCHEMA = pa.schema(
     ]
 )
 
-# What a sample costs beside its bytes (opening, decoding a header), in bytes of a large file: spreads tiny
-# files evenly.
+# What a sample costs beside its bytes (opening, decoding a header), in bytes of a large file: keeps tasks
+# of tiny files even.
 _COST_OF_A_SAMPLE = 32 * 1024
 _GUESSED_LENGTH = 256 * 1024
 

@@ -128,7 +128,7 @@ def _describe(status: SampleStatus, decoded: Sequence[Decoded]) -> None:
 
 
 def _judged(media: Sequence[Medium]) -> int | None:
-    """The part that filters and statistics look at: the last image, which in a pair is the one to be learned."""
+    """The part that filters judge and statistics describe: the last image, which in a pair is the one to be learned."""
     return next((n for n in reversed(range(len(media))) if media[n].has_channels), None)
 
 

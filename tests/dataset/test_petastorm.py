@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from gan_lib.dataset import unischema
 from gan_lib.dataset.catalog import open_dataset
 from gan_lib.dataset.manifest import COMMON_METADATA

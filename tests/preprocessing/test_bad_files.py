@@ -49,8 +49,8 @@ def png_with(kind: bytes, body: bytes) -> bytes:
 def claiming(height: int, width: int) -> bytes:
     """A JPEG of 40 x 48 pixels whose header says otherwise."""
     jpeg = bytearray(file_of(image(51), "jpeg"))
-    place = jpeg.index(b"\xff\xc0") + 5
-    jpeg[place : place + 4] = struct.pack(">HH", height, width)
+    start = jpeg.index(b"\xff\xc0") + 5
+    jpeg[start : start + 4] = struct.pack(">HH", height, width)
     return bytes(jpeg)
 
 
@@ -191,7 +191,7 @@ def bad_files() -> dict[str, tuple[bytes, str]]:
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    """All of them in one folder, with two copies, a pipe, and links to nowhere, to themselves and to a folder above."""
+    """All of them in one folder, with two duplicates, a pipe, and links to nowhere, to themselves and to above."""
     folder = tmp_path_factory.mktemp("odd")
     good, bad = good_files(), bad_files()
     fill(folder, {name: content for name, (content, _, _) in good.items()})

@@ -41,7 +41,7 @@ def hashes_of(number: int) -> np.ndarray:
 def test_of_equal_content_the_smallest_name_stays(pairs):
     rows = [{"sample_id": n, "name": f"{name}{c}", "content": bytes([c] * 16)} for n, (name, c) in enumerate(pairs)]
     random.Random(0).shuffle(rows)
-    copies = exact_duplicates(table(rows), table([]))
+    duplicates = exact_duplicates(table(rows), table([]))
     groups: dict[bytes, list[dict]] = {}
     for row in rows:
         groups.setdefault(row["content"], []).append(row)
@@ -49,7 +49,7 @@ def test_of_equal_content_the_smallest_name_stays(pairs):
     for group in groups.values():
         first, *others = sorted(group, key=lambda row: row["name"])
         expected |= {row["sample_id"]: first["name"] for row in others}
-    assert copies == expected
+    assert duplicates == expected
 
 
 def test_what_is_published_stays_though_a_new_name_is_smaller():
@@ -60,7 +60,7 @@ def test_what_is_published_stays_though_a_new_name_is_smaller():
     assert exact_duplicates(new, known) == {7: "z"}
 
 
-def test_of_near_copies_the_largest_stays_and_chains_do_not_pull_strangers_in():
+def test_of_near_duplicates_the_largest_stays_and_chains_do_not_pull_strangers_in():
     middle = hashes_of(1)
     left, right = flipped(middle, 1, 2, 3, 4, 5, 6), flipped(middle, 11, 12, 13, 14, 15, 16)
     sizes = {"left": 30, "middle": 20, "right": 10}
@@ -84,7 +84,7 @@ def test_of_near_copies_the_largest_stays_and_chains_do_not_pull_strangers_in():
 def test_pairs_are_told_by_the_bits_that_differ(bits, found):
     one = hashes_of(1)
     other = hashes_of(2)
-    other[3] = flipped(one[:1], *range(bits))[0]  # one window of the other shows what the whole of the first shows
+    other[3] = flipped(one[:1], *range(bits))[0]  # one view of the other shows what the whole of the first shows
     assert (len(similar_pairs(np.stack([one, other]))) == 1) is found
 
 
@@ -93,7 +93,7 @@ def test_random_hashes_are_strangers():
     assert len(similar_pairs(phash)) == 0
 
 
-def test_a_thousand_copies_of_one_image_do_not_cost_a_million_pairs():
+def test_a_thousand_duplicates_of_one_image_do_not_cost_a_million_pairs():
     phash = np.repeat(hashes_of(1)[None], 2000, axis=0)
     pairs = similar_pairs(phash)
     assert len(pairs) < 2000 * 64
@@ -119,5 +119,5 @@ def test_recompressed_resized_and_cropped_photos_are_dropped_and_the_originals_s
     assert published.manifest.counts == {"read": 16, "written": 4, "rejected": 0, "duplicate": 12}
     for name, status in status_of(published).items():
         stem = name.partition(".")[0].partition("-")[0]
-        # The recompressed copy is as large as the original, and "-" sorts before ".".
+        # The recompressed photo is as large as the original, and "-" sorts before ".".
         assert status["reason"] == ("" if name == f"{stem}-q50.jpg" else f"{stem}-q50.jpg")

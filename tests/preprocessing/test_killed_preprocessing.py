@@ -37,7 +37,7 @@ MOMENTS = {
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory) -> Path:
-    """300 images, some of them copies, some bad."""
+    """300 images, some of them duplicates, some bad."""
     files = {f"{n % 5}/{n:03d}.png": file_of(image(n % 290)) for n in range(300)}
     return fill(tmp_path_factory.mktemp("images"), files | {"bad.png": b"no image", "empty.png": b""})
 

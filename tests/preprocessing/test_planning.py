@@ -86,6 +86,6 @@ def test_branches_of_a_tree_hold_every_file_once(tmp_path: Path, depth, fan):
         folder.mkdir(parents=True, exist_ok=True)
         for number in range(2):
             (folder / f"{number}.jpg").write_bytes(b"x")
-    found = [entry.url for share in branches_by_task(str(tmp_path)) for branch in share for entry in files_of(branch)]
+    found = [entry.url for task in branches_by_task(str(tmp_path)) for branch in task for entry in files_of(branch)]
     assert sorted(found) == sorted(str(path) for path in tmp_path.glob("**/*.jpg"))
     assert len(branches(str(tmp_path))) <= 600

@@ -74,8 +74,8 @@ class RandomCrops(Crops):
         self._check(height, width)
         tops = rng.integers(0, height - self.side + 1, self.count)
         lefts = rng.integers(0, width - self.side + 1, self.count)
-        places = dict.fromkeys(zip(tops.tolist(), lefts.tolist(), strict=True))  # the same place twice is one patch
-        return [(top, left, self.side, self.side) for top, left in places]
+        corners = dict.fromkeys(zip(tops.tolist(), lefts.tolist(), strict=True))  # the same corner twice is one patch
+        return [(top, left, self.side, self.side) for top, left in corners]
 
 
 class GridCrops(Crops):
@@ -115,8 +115,8 @@ def cut_alike(
         patches: where to cut.
         filters: which boxes are dropped.
         rng: draws random boxes.
-        judged: the image whose patches the filters look at; in a pair it is the target, the one to be learned. None
-            where there is none to look at.
+        judged: the image whose patches the filters judge; in a pair it is the target, the one to be learned. None
+            where there is none to judge.
 
     Raises:
         ImageRejected: ``too-small``; ``sizes-differ`` when the images are not alike; ``flat`` or ``blurred`` when

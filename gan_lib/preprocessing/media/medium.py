@@ -65,7 +65,7 @@ class Cutter(ABC):
 
         Args:
             parts: the decoded values.
-            judged: the part that filters look at; None where there is none.
+            judged: the part that filters judge; None where there is none.
             rng: draws random pieces.
 
         Raises:
