@@ -67,7 +67,7 @@ def _as_stored(dataset: Dataset, name: str, value: Any) -> Any:
         return value
     tensor = torch.as_tensor(value)
     if isinstance(field, ImageField):  # channels first in a batch
-        tensor = tensor.permute(1, 2, 0).reshape(field.item_shape if field.fixed else tensor.shape[1:])
+        tensor = tensor.permute(1, 2, 0) if len(field.item_shape) == 3 else tensor[0]
     return tensor.numpy().astype(field.numpy_dtype)
 
 
