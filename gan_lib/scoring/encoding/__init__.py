@@ -1,1 +1,1 @@
-"""PACKAGE."""
+"""Results as files and bytes, with their provenance inside."""

@@ -1,1 +1,1 @@
-"""PACKAGE."""
+"""What ranks say to each other, apart from gradients."""
