@@ -1,1 +1,1 @@
-"""PACKAGE."""
+"""What everything stands on: configuration, errors, storage, images, random numbers. Knows nothing of the rest."""

@@ -1,5 +1,5 @@
-"""Published datasets: their schema and format on disk, the catalog that opens them, the plan of an epoch, the loader.
+"""Published datasets: their fields, schema and format on disk, and the catalog that opens them.
 
-The format is Petastorm's, so that stock Petastorm reads what is published here; the code is our own. Making the
-images is :mod:`gan_lib.preprocessing`'s work, and what a recipe does with a batch is the recipe's.
+The format is Petastorm's, so that stock Petastorm reads what is published here; the code is our own. Making rows is
+:mod:`gan_lib.preprocessing`'s work, reading them fast :mod:`gan_lib.loading`'s.
 """
