@@ -29,5 +29,5 @@ setup(
         "torch>=2.4",
         "tqdm",
     ],
-    extras_require={"petastorm": ["petastorm>=0.13.1"]},
+    extras_require={"petastorm": ["petastorm>=0.13.1"], "s3": ["s3fs"], "azure": ["adlfs"]},
 )
