@@ -146,3 +146,58 @@ def test_the_file_is_emptied_once_all_is_delivered(tmp_path: Path, monkeypatch: 
     assert spool.close(timeout=10) == 0
     assert receiver.taken == numbered(50)
     assert not list(tmp_path.iterdir())
+
+
+# A limit on the size of files makes the kernel take a part of a write and refuse the rest, as a full disk does.
+ON_A_FULL_DISK = """
+import json, logging, resource, sys
+from pathlib import Path
+from gan_lib.tracking.spool import Spool
+logging.basicConfig(format="%(levelname)s %(message)s")
+def limit(size):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+taken, away = [], True
+def deliver(entries):
+    if away:
+        raise ConnectionError
+    taken.extend(entries)
+spool = Spool(Path(sys.argv[1]), deliver, interval=0.01)
+limit(100)  # seven entries of 14 bytes, and two bytes of the eighth
+for number in range(10):
+    spool.put({"number": number})
+limit(resource.RLIM_INFINITY)
+spool.put({"number": 10})
+away = False
+print(json.dumps([spool.close(timeout=20), [entry["number"] for entry in taken]]))
+"""
+
+
+def test_a_full_disk_costs_counted_entries_and_one_warning_but_no_exception(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", ON_A_FULL_DISK, str(tmp_path / "a.jsonl")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    lost, taken = json.loads(done.stdout)
+    assert (lost, taken) == (3, [*range(7), 10])
+    assert done.stderr.count("takes no more") == 1
+    assert "cut off" not in done.stderr  # the part of the eighth line was taken away again
+
+
+def test_delivery_goes_on_where_its_progress_cannot_be_recorded(tmp_path: Path) -> None:
+    (tmp_path / "a.tmp").mkdir()  # where the record is written before it gets its name
+    receiver = Receiver()
+    spool = Spool(tmp_path / "a.jsonl", receiver, interval=0.01)
+    spool.put(*numbered(3))
+    time.sleep(0.2)
+    spool.put({"number": 3})
+    assert spool.close(timeout=10) == 0
+    assert receiver.taken == numbered(4)
+
+
+@pytest.mark.parametrize("record", [b"", b"\xff\xfe", b"twelve", b"-3", b"99999"])
+def test_an_empty_or_damaged_record_of_what_was_sent_delivers_all_again(tmp_path: Path, record: bytes) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_text("".join(json.dumps(entry) + "\n" for entry in numbered(4)))
+    file.with_suffix(".sent").write_bytes(record)
+    receiver = Receiver()
+    assert Spool(file, receiver, interval=0.01).close(timeout=10) == 0
+    assert receiver.taken == numbered(4)
