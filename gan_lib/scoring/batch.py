@@ -144,10 +144,10 @@ def _score_table(spark: SparkSession, model: Model, settings: ScoreSettings, run
     chunks = -(-images // _LARGEST_CHUNK_ROWS)
     frame = frame.withColumn("chunk", F.pmod(F.xxhash64("key"), F.lit(chunks)))
     tables = Tables(settings.output.url)
-    tables.keep_only(_chunk_name(chunk, chunks) for chunk in range(chunks))
     total = Summary()
     with counted(spark, images) as count:
         task = make_task(model, settings, run_id, count)
+        tables.keep_only(_chunk_name(chunk, chunks) for chunk in range(chunks))
         for chunk, fingerprint in _fingerprints(frame).items():
             commit, made_of = _chunk_name(chunk, chunks), {**facts(task), "rows": fingerprint}
             record = tables.commit_record(commit)

@@ -46,8 +46,8 @@ class StreamState:
     model: str
     model_version: str
     settings: str
-    generation: int = 0
-    """Goes up when everything is scored again; each generation has its own checkpoint."""
+    round: int = 0
+    """Goes up when everything is scored again; each round has its own checkpoint."""
     accepted: Mapping[str, str] = field(default_factory=dict)
     """Key -> etag of rewritten images whose old results were to stay."""
 
@@ -62,8 +62,8 @@ class StreamState:
         storage.write_atomic(_state_url(tables), json.dumps(asdict(self), indent=2).encode())
 
     def checkpoint(self, tables: Tables) -> str:
-        """Where the stream of this generation keeps its progress."""
-        return storage.absolute(storage.join(tables.url, f"checkpoint-{self.generation:03d}"))
+        """Where the stream of this round keeps its progress."""
+        return storage.absolute(storage.join(tables.url, f"checkpoint-{self.round:03d}"))
 
 
 def score_new(spark: SparkSession, model: Model, settings: ScoreSettings, run_id: str) -> Summary:
@@ -93,7 +93,7 @@ def _score_new(
     known = _known(spark, tables)
     last = StreamState.read(tables)
     state = _decide(last, root, present, known, model, settings)
-    if last is None or last.generation != state.generation:
+    if last is None or last.round != state.round:
         tables.forget()  # before the state is saved: what is forgotten only has to be looked at again
         known = {}
     state.save(tables)
@@ -177,10 +177,10 @@ class _Arrivals:
     def score_passed_over(self) -> Summary:
         """Score what lay there before the stream began and what it still did not show."""
         files = self._new(self._at_start)
-        return self._score(files, f"passed-over-{self._state.generation:03d}-{self._task.run}") if files else Summary()
+        return self._score(files, f"passed-over-{self._state.round:03d}-{self._task.run}") if files else Summary()
 
     def _batch(self, rows: DataFrame, number: int) -> None:
-        commit = f"arrived-{self._state.generation:03d}-{number:06d}"
+        commit = f"arrived-{self._state.round:03d}-{number:06d}"
         try:
             if self._tables.commit_record(commit) is None:  # else it was cut short after its work was done
                 files = self._new([self._file(row["path"]) for row in rows.collect()])
@@ -274,8 +274,8 @@ def _decide(
             "everything again, or =continue to leave what is there and go on with what is new."
         )
     if changes and settings.incremental.on_change == "rescore":
-        return replace(now, generation=last.generation + 1)
-    return replace(now, generation=last.generation, accepted={**last.accepted, **rewritten})
+        return replace(now, round=last.round + 1)
+    return replace(now, round=last.round, accepted={**last.accepted, **rewritten})
 
 
 def _changes(last: StreamState, now: StreamState, rewritten: Sequence[str]) -> list[str]:

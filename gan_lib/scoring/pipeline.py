@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gan_lib.core.errors import Rejected, UserError
+from gan_lib.core.errors import MachineInTrouble, Rejected, UserError
 from gan_lib.core.images import Limits
 from gan_lib.core.ordered_map import map_in_order
 from gan_lib.export.artifact import pad_to_divisor
@@ -176,7 +176,8 @@ class Pipeline:
     def run(self, requests: Iterable[Request]) -> Iterator[Request]:
         """The same requests in the same order, each with a result or a reason."""
         with ThreadPoolExecutor(self._threads, thread_name_prefix="gan_lib-scoring") as pool:
-            read = map_in_order(pool, attempt(self._read), requests, weigh=lambda request: 1, limit=READ_AHEAD)
+            read_one = attempt(self._read, fatal=(MachineInTrouble,))
+            read = map_in_order(pool, read_one, requests, weigh=lambda request: 1, limit=READ_AHEAD)
             decoded = map_in_order(pool, attempt(self._decode), read, _weigh_pixels, DECODED_AHEAD_BYTES)
             predicted = self._predict(decoded)
             encode = attempt(self._encode, fatal=(OSError,))  # a full disk is not the image's fault
@@ -186,6 +187,8 @@ class Pipeline:
         try:
             request.content = request.read()
             request.beside = request.read_beside()
+        except MachineInTrouble:
+            raise
         except OSError as error:
             raise Rejected("unreadable", str(error)) from error
         if not request.content:

@@ -12,7 +12,6 @@ record is written; rows without a record are replaced by the run that comes afte
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -22,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gan_lib.core import storage
+from gan_lib.core.stores.commit_record import read_commit_record, write_commit_record
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -113,8 +113,7 @@ class Tables:
 
     def commit_record(self, commit: str) -> dict[str, Any] | None:
         """The record of a commit, None where there is no such commit."""
-        url = storage.join(self.url, "commits", f"{commit}.json")
-        return json.loads(storage.read_bytes(url)) if storage.exists(url) else None
+        return read_commit_record(self._record_url(commit))
 
     def commit(self, rows: DataFrame, name: str, facts: Mapping[str, Any]) -> Summary:
         """Compute ``rows`` (of :data:`SPARK_SCHEMA`), make them the commit ``name``, and return what they say.
@@ -132,8 +131,7 @@ class Tables:
                 self._publish(storage.join(staging, f"side={side}"), storage.join(self.url, side, f"commit={name}"))
         finally:
             storage.remove_tree(staging)
-        record = {**facts, **asdict(summary)}
-        storage.write_atomic(storage.join(self.url, "commits", f"{name}.json"), json.dumps(record, indent=2).encode())
+        write_commit_record(self._record_url(name), {**facts, **asdict(summary)})
         return summary
 
     def committed(self) -> list[str]:
@@ -159,13 +157,16 @@ class Tables:
     def keep_only(self, names: Iterable[str]) -> None:
         """Remove all commits but these: they belong to another cut of the input."""
         for name in sorted(set(self.committed()) - set(names)):
-            storage.remove_tree(storage.join(self.url, "commits", f"{name}.json"))
+            storage.remove_tree(self._record_url(name))
         self.sweep()
 
     def forget(self) -> None:
         """Remove all commits: their images are about to be scored again."""
         for part in ("commits", "results", "rejects"):  # the records first: what has none is not committed
             storage.remove_tree(storage.join(self.url, part))
+
+    def _record_url(self, name: str) -> str:
+        return storage.join(self.url, "commits", f"{name}.json")
 
     def _publish(self, staged: str, final: str) -> None:
         storage.remove_tree(final)

@@ -169,11 +169,9 @@ class ScoreTask:
 
 def _read_file(url: str, limits: Limits) -> bytes:
     """The file's bytes, but never more than one over the limit, and never of something that is no file."""
-    fs, path = storage.open_store(url)
-    if storage.is_local(url) and not stat.S_ISREG(os.stat(path).st_mode):
+    if storage.is_local(url) and not stat.S_ISREG(os.stat(storage.absolute(url)).st_mode):
         raise Rejected("not-a-file", "it is a pipe, a socket or a device")
-    with fs.open(path, "rb") as file:
-        return bytes(file.read(limits.max_bytes + 1))
+    return storage.read_range(url, 0, limits.max_bytes + 1)
 
 
 def _read_row(name: str, content: pa.Scalar, output: OutputSettings) -> bytes:

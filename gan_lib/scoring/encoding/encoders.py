@@ -63,15 +63,12 @@ def to_file(canvas: Canvas, url: str, settings: EncodingSettings, provenance: Ma
         Rejected: the format cannot hold an image so large.
     """
     check_fits(canvas, settings)
-    local = storage.is_local(url)
-    if not local and not isinstance(canvas, DiskCanvas):
-        storage.write_atomic(url, _encode(canvas, settings, provenance))
+    if not isinstance(canvas, DiskCanvas):
+        storage.write_atomic(url, _encode(canvas, settings, provenance), scratch)
         return
+    local = storage.is_local(url)
     with _scratch_file(scratch if local else tempfile.gettempdir(), SUFFIX[settings.format]) as path:
-        if isinstance(canvas, DiskCanvas):
-            _stream(canvas, path, settings, provenance)
-        else:
-            Path(path).write_bytes(_encode(canvas, settings, provenance))
+        _stream(canvas, path, settings, provenance)
         if local:
             _move(path, storage.absolute(url))
         else:
