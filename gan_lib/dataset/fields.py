@@ -199,14 +199,17 @@ class ListField(Field):
 
 
 def check_dtype(name: str, dtype: str, known: Any) -> None:
+    """See that a field's type is among ``known``; raises DatasetError."""
     if dtype not in known:
         raise DatasetError(f"Field {name}: the type {dtype!r} is none of {', '.join(sorted(known))}.")
 
 
 def check_shape(name: str, shape: Shape) -> None:
+    """See that a field's shape is one; raises DatasetError."""
     if not all(size is None or (isinstance(size, int) and size > 0) for size in shape):
         raise DatasetError(f"Field {name}: each size in a shape is a positive number or None, unlike {shape}.")
 
 
 def fits(shape: tuple[int, ...], expected: Shape) -> bool:
+    """Whether a value of this shape is one of the field's."""
     return len(shape) == len(expected) and all(e is None or e == s for s, e in zip(shape, expected, strict=True))

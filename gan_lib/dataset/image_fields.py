@@ -1,4 +1,7 @@
-"""The fields whose values are image files: PNG, JPEG, and what else OpenCV knows."""
+"""The fields whose values are image files: PNG, JPEG, and what else OpenCV knows.
+
+They are encoded as Petastorm's own codec does it, by OpenCV: the loader's quick decoder of small PNGs counts on that.
+"""
 
 from __future__ import annotations
 

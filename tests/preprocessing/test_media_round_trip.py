@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -13,13 +14,15 @@ import pytest
 import soundfile
 import torch
 
+from gan_lib.core.errors import UserError
 from gan_lib.core.images import decode, decode_label_map
 from gan_lib.dataset.catalog import Dataset, open_dataset
 from gan_lib.dataset.schema import ImageField
 from gan_lib.loading.loader import Loader
 from gan_lib.preprocessing.media.tokens import SPECIAL_TOKENS
+from gan_lib.preprocessing.preprocess import preprocess
 from jobs.preprocess import main
-from tests.preprocessing.conftest import file_of, fill, image
+from tests.preprocessing.conftest import file_of, fill, image, settings_of
 
 Publish = Callable[..., Dataset]
 
@@ -40,6 +43,16 @@ def publish(spark, repository, tracking_uri, tmp_path) -> Publish:
         return open_dataset(f"{tmp_path}/dataset")
 
     return run
+
+
+@pytest.fixture
+def run(spark, tmp_path) -> Publish:
+    """Preprocess a source by the library's call, and open what it publishes."""
+
+    def preprocessed(source: dict[str, Any], output_name: str, **values: Any) -> Dataset:
+        return open_dataset(preprocess(spark, settings_of(source, tmp_path / output_name, **values)).url)
+
+    return preprocessed
 
 
 def multiset(rows: Iterable[Mapping[str, Any]]) -> Counter[tuple[Any, ...]]:
@@ -288,3 +301,59 @@ def test_sixteen_bits_come_back(publish, tmp_path):
     medium = "{kind: image, channels: grey, bits: 16}"
     dataset = publish("rgba", **{"source.path": f"{tmp_path}/in", "storage.kind": "png", "medium": medium})
     assert_equal_everywhere(dataset, [{"image": pixels} for pixels in scans.values()])
+
+
+# --- any medium from any source ---
+
+
+def test_sounds_in_tar_shards_texts_in_a_table_and_arrays_in_a_manifest(spark, run, tmp_path):
+    tones = {n: np.random.default_rng(n).integers(-9000, 9000, 50).astype(np.int16) for n in range(3)}
+    (tmp_path / "shards").mkdir()
+    with tarfile.open(tmp_path / "shards" / "a.tar", "w") as shard:
+        for n, values in tones.items():
+            for suffix, content in (("wav", wav(values)), ("cls", str(n).encode()), ("txt", b"a word")):
+                member = tarfile.TarInfo(f"{n}.{suffix}")
+                member.size = len(content)
+                shard.addfile(member, io.BytesIO(content))
+    source = {"kind": "tar", "path": f"{tmp_path}/shards", "fields": {"label": "int64", "caption": "str"}}
+    names = {"label": ["zero", "one", "two"]}
+    sounds = run(source, output_name="sounds", medium={"kind": "sound", "rate": 8000, "samples": 50}, classes=names)
+    assert sounds.info().num_classes("label") == 3
+    assert_equal_everywhere(sounds, [{"sound": tones[n], "label": np.int64(n), "caption": "a word"} for n in tones])
+    frame = spark.createDataFrame([("1", bytearray(b"a b")), ("2", bytearray(b"b"))], "id string, content binary")
+    frame.write.parquet(f"{tmp_path}/table")
+    tokens = {"kind": "tokens", "mark_ends": False, "length": 2}
+    texts = run({"kind": "table", "path": f"{tmp_path}/table", "name": "id"}, output_name="texts", medium=tokens)
+    assert_equal_everywhere(texts, [{"tokens": np.array(row, np.int32)} for row in ([5, 4], [4, 0])])
+    rolls = {f"{n}.npy": np.full((4, 8), n, np.float32) for n in range(3)}
+    for name, roll in rolls.items():
+        np.save(tmp_path / name, roll)
+    (tmp_path / "list.csv").write_text("path\n" + "\n".join([*rolls, "absent.npy"]))
+    array = {"kind": "array", "dtype": "float32", "shape": [4, None]}
+    arrays = run({"kind": "manifest", "path": f"{tmp_path}/list.csv"}, output_name="arrays", medium=array)
+    assert arrays.manifest.rejects == {"unreadable": 1} and arrays.info()["array"].shape == (4, None)
+    assert multiset(arrays.read_rows()) == multiset({"array": roll} for roll in rolls.values())
+
+
+def test_a_label_that_no_class_has_is_a_reject(run, tmp_path):
+    (tmp_path / "list.csv").write_text("path,label\n1.png,1\n2.png,2\n3.png,-1")
+    fill(tmp_path, {f"{n}.png": file_of(image(n)) for n in (1, 2, 3)})
+    source = {"kind": "manifest", "path": f"{tmp_path}/list.csv", "fields": {"label": "int64"}}
+    dataset = run(source, output_name="faces", classes={"label": ["left", "right"]})
+    assert dataset.manifest.rejects == {"bad-field": 2} and [row["label"] for row in dataset.read_rows()] == [1]
+
+
+@pytest.mark.parametrize(
+    "values, words",
+    [
+        ({"media": {"caption": {"kind": "tokens"}}}, r"media\.caption fits nothing in the source: it has image"),
+        ({"classes": {"label": ["a"]}}, r"classes\.label names no field of whole numbers"),
+        ({"labels": "no(?P<label>.)such"}, r"fits no name in the source"),
+        ({"labels": "(?P<image>.)"}, r"The field image would hold both"),
+    ],
+)
+def test_settings_that_do_not_suit_the_source_are_one_clear_sentence(run, tmp_path, values, words):
+    fill(tmp_path / "in", {"1.png": file_of(image(1))})
+    source = {"kind": "folder", "path": f"{tmp_path}/in", "labels_from_name": values.pop("labels", None)}
+    with pytest.raises(UserError, match=words):
+        run(source, output_name="dataset", **values)

@@ -18,7 +18,8 @@ _THUMB, _SIDE, _FREQUENCIES = 128, 32, 8
 LEAST_SIDE = 2 * _THUMB
 """An image that was decoded at a smaller size has the same hash, to within a bit or two, from this side on."""
 
-# (top, bottom, left, right) margins in 128ths of a side: the whole, 1.6 % off all around, and 6.3 % off in nine ways.
+# (top, bottom, left, right) margins in VIEW_UNITS of a side: the whole, 1.6 % off all around, and 6.3 % off in nine ways.
+VIEW_UNITS = _THUMB
 _STEPS = (0, 4, 8)
 VIEWS = [(0, 0, 0, 0), (1, 1, 1, 1), *((y, 8 - y, x, 8 - x) for y in _STEPS for x in _STEPS)]
 

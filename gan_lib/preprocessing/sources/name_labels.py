@@ -45,7 +45,7 @@ def labelled_by_name(listing: Listing, pattern: str | None, context: Context) ->
     if pattern is None:
         return listing
     groups = list(re.compile(pattern).groupindex)
-    doubled = [name for name in groups if name in listing.fields or name in (listing.parts or ())]
+    doubled = [name for name in groups if name in listing.fields]
     if doubled:
         raise SourceError(
             f"labels_from_name has a group {doubled[0]}, and the source has a field of that name already."
