@@ -197,16 +197,14 @@ def media_of(settings: PreprocessSettings, listing: Listing) -> tuple[dict[str, 
     """(medium of each part, in their order; medium of each text beside the parts that is to become tokens).
 
     Raises:
-        UserError: the settings name a field that is neither a part nor a text, or a value beside the parts is called as a
-            part is.
+        UserError: the settings name a field that is neither a part nor a text, or a value beside the parts has the name
+            of one of them.
     """
     parts = listing.parts or (settings.medium.kind,)
     media: dict[str, Medium] = {name: settings.media.get(name, settings.medium) for name in parts}
     doubled = sorted(media.keys() & listing.fields.keys())
     if doubled:
-        raise UserError(
-            f"The field {doubled[0]} would hold both the samples' content and a value beside it: rename it."
-        )
+        raise UserError(f"The field {doubled[0]} would hold the samples' content and a value beside it: rename it.")
     texts: dict[str, TokensMedium] = {}
     for name, medium in settings.media.items():
         if name in media:

@@ -349,7 +349,7 @@ def test_a_label_that_no_class_has_is_a_reject(run, tmp_path):
         ({"media": {"caption": {"kind": "tokens"}}}, r"media\.caption fits nothing in the source: it has image"),
         ({"classes": {"label": ["a"]}}, r"classes\.label names no field of whole numbers"),
         ({"labels": "no(?P<label>.)such"}, r"fits no name in the source"),
-        ({"labels": "(?P<image>.)"}, r"The field image would hold both"),
+        ({"labels": "(?P<image>.)"}, r"The field image would hold the samples' content"),
     ],
 )
 def test_settings_that_do_not_suit_the_source_are_one_clear_sentence(run, tmp_path, values, words):
