@@ -1,4 +1,4 @@
-"""PSNR and SSIM the way super-resolution papers report them: on luma, without the border. Images in, numbers out."""
+"""PSNR, SSIM and MS-SSIM the way papers report them: on luma (or RGB), without the border. Images in, numbers out."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 from torch import Tensor
@@ -17,6 +18,10 @@ _LUMA_WEIGHTS = (65.481 / 255, 128.553 / 255, 24.966 / 255)
 _LUMA_OFFSET = 16.0
 
 _SSIM = {"data_range": 255.0, "gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+
+# Weight of each scale, finest first: Wang et al. (2003), section 3.2.
+_SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+_GAUSSIAN_SIDE = 11
 
 MOST_DECIBELS = 100.0
 """What equal images count as in a mean, which one flat image would otherwise make infinite."""
@@ -83,6 +88,47 @@ def ssim_rgb(target: NDArray[np.uint8], prediction: NDArray[np.uint8], border: i
     """
     a, b = _inner(target, prediction, border)
     return float(structural_similarity(a, b, channel_axis=2, **_SSIM))
+
+
+def luma_ms_ssim(target: Tensor, prediction: Tensor, border: int = 0) -> Tensor:
+    """Multi-scale structural similarity of each image's luma, float64 (B,); at most 1.
+
+    Both are levels of 0 to 255, (B, 1 or 3, H, W). Wang, Simoncelli and Bovik, "Multi-scale structural similarity for
+    image quality assessment" (2003): contrast and structure at five scales, each the 2 x 2 mean of the one before, and
+    luminance at the coarsest. A scale where the structures are opposed counts as 0.
+
+    Raises:
+        ValueError: the shapes differ, or fewer than 176 pixels a side are left inside the border.
+    """
+    a, b = (inner.unsqueeze(1) for inner in _inner_luma(target, prediction, border))
+    least = _GAUSSIAN_SIDE * 2 ** (len(_SCALE_WEIGHTS) - 1)
+    if min(a.shape[-2:]) < least:
+        raise ValueError(f"MS-SSIM needs {least} pixels a side, and {tuple(a.shape[-2:])} are left inside the border")
+    result = torch.ones(a.shape[0], dtype=torch.float64, device=a.device)
+    for scale, weight in enumerate(_SCALE_WEIGHTS):
+        if scale:
+            a, b = F.avg_pool2d(a, 2), F.avg_pool2d(b, 2)
+        luminance, contrast = _similarity_maps(a, b)
+        similarity = luminance * contrast if scale == len(_SCALE_WEIGHTS) - 1 else contrast
+        result *= similarity.mean(dim=(1, 2, 3)).clamp(min=0) ** weight
+    return result
+
+
+def _similarity_maps(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """SSIM's two factors, luminance and contrast with structure, where the Gaussian lies wholly inside the image."""
+    offsets = torch.arange(_GAUSSIAN_SIDE, dtype=a.dtype, device=a.device) - _GAUSSIAN_SIDE // 2
+    gaussian = torch.exp(-0.5 * (offsets / 1.5) ** 2)
+    gaussian = gaussian / gaussian.sum()
+
+    def blurred(x: Tensor) -> Tensor:
+        return F.conv2d(F.conv2d(x, gaussian.view(1, 1, -1, 1)), gaussian.view(1, 1, 1, -1))
+
+    mean_a, mean_b = blurred(a), blurred(b)
+    variance_a, variance_b = blurred(a * a) - mean_a**2, blurred(b * b) - mean_b**2
+    covariance = blurred(a * b) - mean_a * mean_b
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    luminance = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
+    return luminance, (2 * covariance + c2) / (variance_a + variance_b + c2)
 
 
 def _inner(
