@@ -21,6 +21,7 @@ from gan_lib.core.config import ChosenByName
 from gan_lib.core.errors import run_job
 from gan_lib.tracking import ModelSettings, TrackingSettings
 from gan_lib.training.data_source import Datasets
+from gan_lib.training.data_version import with_data_version
 from gan_lib.training.exports import exported
 from gan_lib.training.launch import launch
 from gan_lib.training.settings import ChosenRecipe, DataSettings, TrainSettings, settings_of
@@ -40,7 +41,7 @@ class TrainJob(TrainSettings):
 def main(argv: Sequence[str] | None = None) -> None:
     """Train, and register what came out."""
     job = config.from_command_line(TrainJob, "Train a recipe on any number of processes.", argv)
-    settings = config.with_absolute_urls(job)
+    settings = with_data_version(config.with_absolute_urls(job))
     datasets = Datasets.open(settings.data, settings.data.split)  # before Spark: a slip costs a second and no cluster
     spark = spark_session(f"train {settings.recipe.name}")
     folder = settings.checkpoint.folder
@@ -83,14 +84,14 @@ def train_rank(settings: TrainSettings, address: tracking.RunAddress) -> dict[st
 
 def publish(run: tracking.Run, export: str, model: ModelSettings | None) -> None:
     """Register what was exported, the first artifact as NAME, the others as NAME-EXPORT; else keep it with the run."""
-    with on_this_machine(export) as folder:
-        if model is None:
+    if model is None:
+        with on_this_machine(export) as folder:
             run.log_artifact(folder, "export")
-            return
-        for number, name in enumerate(exported(folder)):
-            model_name = model.name if number == 0 else f"{model.name}-{name}"
-            registered = tracking.register(run, storage.join(folder, name), model_name, model.alias)
-            print(f"registered models:/{registered.name}/{registered.version}")
+        return
+    for number, name in enumerate(exported(export)):
+        model_name = model.name if number == 0 else f"{model.name}-{name}"
+        registered = tracking.register(run, storage.join(export, name), model_name, model.alias)
+        print(f"registered models:/{registered.name}/{registered.version}")
 
 
 @contextmanager

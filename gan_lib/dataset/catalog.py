@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -49,6 +49,10 @@ class Dataset:
     row_groups: tuple[RowGroup, ...]
     manifest: layout.Manifest | None = None
     """of the version that it belongs to; None for a dataset that gan_lib did not publish"""
+    footers: str = ""
+    """hash of its files' footers; empty for a published dataset, whose manifest says what is in them"""
+    etags: str = ""
+    """hash of what changes when a file is written again; empty for a published dataset, whose files never are"""
 
     @property
     def rows(self) -> int:
@@ -67,10 +71,23 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits that differ for a dataset with other fields, files or row groups."""
-        content = [self.schema.to_json(), [[g.url, g.number, g.rows] for g in self.row_groups]]
-        created = self.manifest.created if self.manifest else ""
-        return hashlib.sha256(json.dumps([created, *content]).encode()).hexdigest()[:16]
+        """16 hexadecimal digits that differ for a dataset with other fields, files or row groups.
+
+        They are of what is in it, not of where it lies: a dataset that was moved or is mounted elsewhere keeps them.
+        """
+        files = [[_name_of(group.url), group.number, group.rows, group.bytes] for group in self.row_groups]
+        origin: list[Any] = [self.footers]
+        if self.manifest is not None:
+            origin = [self.manifest.version, self.manifest.created, _name_of(self.url)]
+        return _hash([*origin, self.schema.to_json(), files])
+
+    @cached_property
+    def cache_key(self) -> str:
+        """16 hexadecimal digits by which a cache knows these rows: the fingerprint, and when the files were written.
+
+        A dataset without a manifest may be written again in place, and look the same but for its values.
+        """
+        return _hash([self.fingerprint, self.etags])
 
     def info(self) -> DatasetInfo:
         """What a recipe is told of the dataset before it builds its nets. Reads nothing."""
@@ -148,29 +165,61 @@ def _open_version(url: str, split: str) -> Dataset:
 
 def _open_folder(url: str) -> Dataset:
     schema = layout.read_common_metadata(url)
+    files = _parquet_files(url)
     with ThreadPoolExecutor(_FOOTERS_AT_ONCE) as pool:
-        groups = tuple(group for file in pool.map(_row_groups_of, _parquet_files(url)) for group in file)
+        read = list(pool.map(_read_footer, files))
+    groups = tuple(group for file, footer in zip(files, read, strict=True) for group in _row_groups_of(file, footer))
     if not groups:
         raise DatasetError(f"{url} has no rows.")
-    return Dataset(url, schema, groups)
+    return Dataset(url, schema, groups, footers=_hash(list(map(_digest_of, read))), etags=_hash(list(files.values())))
 
 
-def _parquet_files(url: str) -> list[str]:
-    """The data files below the folder, sorted. As Spark does, names that begin with _ or . are passed over."""
+def _parquet_files(url: str) -> dict[str, str]:
+    """The data files below the folder, sorted, and the etag of each.
+
+    As Spark does, names that begin with _ or . are passed over.
+    """
     fs, path = storage.open_store(url)
-    found = sorted(str(found) for found in fs.find(path))
+    infos = {str(found): info for found, info in fs.find(path, detail=True).items()}
+    found = sorted(infos)
     below = [file for file in found if file.endswith((".parquet", ".parq"))]
     hidden = tuple("/" + mark for mark in "_.")
     visible = [file for file in below if not any(mark in file[len(path.rstrip("/")) :] for mark in hidden)]
-    return [str(fs.unstrip_protocol(file)) if not storage.is_local(url) else file for file in visible]
+    urls = [str(fs.unstrip_protocol(file)) if not storage.is_local(url) else file for file in visible]
+    return {url: _etag_of(infos[file]) for url, file in zip(urls, visible, strict=True)}
 
 
-def _row_groups_of(url: str) -> list[RowGroup]:
+def _etag_of(info: Mapping[str, Any]) -> str:
+    """Size, and the store's etag or else the time of the last change."""
+    changed = (
+        info.get("ETag") or info.get("etag") or info.get("mtime") or info.get("LastModified") or info.get("created")
+    )
+    return f"{info.get('size')} {changed or ''}"
+
+
+def _read_footer(url: str) -> pq.FileMetaData:
     fs, path = storage.open_store(url)
     try:
         with fs.open(path, "rb") as file:
-            footer = pq.read_metadata(file)
+            return pq.read_metadata(file)
     except (pa.ArrowInvalid, OSError) as error:
         raise DatasetError(f"{url} is no Parquet file that can be read: {error}.") from None
+
+
+def _digest_of(footer: pq.FileMetaData) -> str:
+    content = pa.BufferOutputStream()
+    footer.write_metadata_file(content)
+    return hashlib.sha256(content.getvalue()).hexdigest()
+
+
+def _row_groups_of(url: str, footer: pq.FileMetaData) -> list[RowGroup]:
     groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
     return [RowGroup(url, n, group.num_rows, group.total_byte_size) for n, group in enumerate(groups) if group.num_rows]
+
+
+def _name_of(url: str) -> str:
+    return url.rstrip("/").rpartition("/")[2]
+
+
+def _hash(values: Any) -> str:
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]

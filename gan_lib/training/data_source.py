@@ -193,8 +193,10 @@ class Datasets:
         Raises:
             DatasetError: there is no such dataset, version or split.
         """
-        urls = [url for url in (data.url, data.domain_b) if url is not None]
-        return cls(*(open_dataset(url, split=split, version=data.version) for url in urls))
+        first = open_dataset(data.url, split=split, version=data.version)
+        if data.domain_b is None:
+            return cls(first)
+        return cls(first, open_dataset(data.domain_b, split=split, version=data.domain_b_version))
 
     def all(self) -> list[Dataset]:
         """The one or the two."""

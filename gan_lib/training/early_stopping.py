@@ -15,10 +15,12 @@ class EarlyStopping:
     def __init__(self, settings: CheckpointSettings) -> None:
         self._settings = settings
         self._best: float | None = None
+        self._best_images: int | None = None
         self._misses = 0
 
-    def is_best(self, metrics: Mapping[str, float]) -> bool:
-        """Take in new ``metrics`` (named ``validation/NAME``) and say whether they are the best so far; NaN never is.
+    def is_best(self, metrics: Mapping[str, float], images: int) -> bool:
+        """Take in new ``metrics`` (named ``validation/NAME``) of the checkpoint after ``images`` images, and say
+        whether they are the best so far; NaN never is.
 
         Raises:
             UserError: the recipe does not have the configured metric.
@@ -31,15 +33,15 @@ class EarlyStopping:
             raise UserError(f"checkpoint.best = {name} is no metric of this recipe, which has: {known}.")
         value = metrics[f"validation/{name}"]
         if not math.isnan(value) and (self._best is None or self._better(value, self._best)):
-            self._best, self._misses = value, 0
+            self._best, self._best_images, self._misses = value, images, 0
             return True
         self._misses += 1
         return False
 
     @property
-    def has_best(self) -> bool:
-        """Whether a best checkpoint was found."""
-        return self._best is not None
+    def best_images(self) -> int | None:
+        """Images seen by the best checkpoint; None where none was found."""
+        return self._best_images
 
     @property
     def should_stop(self) -> bool:
@@ -47,12 +49,17 @@ class EarlyStopping:
         return self._settings.patience is not None and self._misses >= self._settings.patience
 
     def state_dict(self) -> dict[str, float | None]:
-        """The best value, and how many have missed it since: a training that has stopped by this stays stopped."""
-        return {"best": self._best, "misses": self._misses}
+        """The best value and its checkpoint, and how many have missed it since.
+
+        A training that has stopped by this stays stopped.
+        """
+        return {"best": self._best, "best_images": self._best_images, "misses": self._misses}
 
     def load_state_dict(self, state: Mapping[str, float | None]) -> None:
         """Go on from ``state``."""
+        best_images = state["best_images"]
         self._best, self._misses = state["best"], int(state["misses"] or 0)
+        self._best_images = None if best_images is None else int(best_images)
 
     def _better(self, value: float, than: float) -> bool:
         return value > than if self._settings.best_is == "highest" else value < than

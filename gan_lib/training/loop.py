@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from functools import partial
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -16,8 +18,9 @@ from gan_lib.core.progress_bar import progress_bar
 from gan_lib.core.random import seed_torch
 from gan_lib.dataset.info import DatasetInfo
 from gan_lib.recipes.protocol import Batch, Progress, Recipe
-from gan_lib.training.checkpoint import Checkpoints, averaged_weights
+from gan_lib.training.checkpoint import Checkpoints, averaged_weights, patiently
 from gan_lib.training.data_source import CollatedDataSource, Datasets, DataSource, open_data_source, to_device
+from gan_lib.training.data_version import told_by_rank0, versions_of
 from gan_lib.training.distributed.group import Group
 from gan_lib.training.early_stopping import EarlyStopping
 from gan_lib.training.engine import Engine
@@ -59,9 +62,11 @@ def train(
         UserError: the settings do not fit the data, the recipe, the checkpoint or the number of ranks.
     """
     entered = time.monotonic()
-    group, data = Group(rank, world_size), settings.data
+    group = Group(rank, world_size)
     _rows_of_a_rank(settings.training.batch_size, group)
     set_up_torch(settings.training, device)
+    settings = told_by_rank0(settings, group, device)
+    data = settings.data
     datasets = Datasets.open(data, data.split) if data is not None and data_source is None else None
     seed_torch(settings.training.seed, "weights")
     recipe = _built(settings, recipe, datasets or data_source)
@@ -149,12 +154,20 @@ class Training:
         self._start: dict[str, float] = {}
 
     def restore(self) -> None:
-        """Go on from the newest checkpoint; else begin from another training's weights, if one is named."""
+        """Go on from the newest checkpoint that is whole; else begin from another training's weights, if one is named.
+
+        Raises:
+            UserError: there is one that cannot be had now, or it is of another training.
+        """
         engine, init_from = self._engine, self._settings.training.init_from
-        newest = self._checkpoints.newest_readable() if engine.group.rank == 0 else None
-        images = int(engine.group.broadcast_from_rank0(-1 if newest is None else newest, engine.device))
+        newest = None
+        if engine.group.rank == 0:
+            self._checkpoints.sweep()
+            newest = patiently(self._checkpoints.newest, self._checkpoints.folder)
+        images = int(engine.group.broadcast_from_rank0(-1 if newest is None else newest[0], engine.device))
         if images >= 0:
-            self._load(images)
+            state = newest[1] if newest is not None else self._state_after(images)
+            self._load(state, images)
         elif init_from is not None:
             engine.init_from(averaged_weights(init_from), source=init_from)
 
@@ -239,18 +252,21 @@ class Training:
             return
         engine.meter.check(self._settings.training.bad_steps, engine.progress.images)
         self._metrics["rank_drift"] = engine.group.max_divergence(engine.recipe.nets.parameters())
-        is_best = self._early_stopping.is_best(self._measure())
+        self._early_stopping.is_best(self._measure(), engine.progress.images)
         state = {
             **engine.state_dict(),
             "data_source": self._data_source.state_dict(),
             "early_stopping": self._early_stopping.state_dict(),
+            "data": {} if self._settings.data is None else versions_of(self._settings.data),
         }
         if engine.group.rank == 0:
-            self._checkpoints.save(state, engine.progress.images, is_best)
+            self._checkpoints.save(state, engine.progress.images, self._early_stopping.best_images)
         self._saved_at = engine.progress.images
 
-    def _load(self, images: int) -> None:
-        state = self._checkpoints.state_after(images)
+    def _state_after(self, images: int) -> dict[str, Any]:
+        return patiently(partial(self._checkpoints.state_after, images), self._checkpoints.folder)
+
+    def _load(self, state: dict[str, Any], images: int) -> None:
         try:
             self._engine.load_state_dict(state)
             self._data_source.load_state_dict(state["data_source"])
@@ -279,8 +295,9 @@ class Training:
         """Write the averaged artifacts, of the best checkpoint where one is chosen; rank 0 alone."""
         if self._engine.group.rank > 0:
             return
-        if self._early_stopping.has_best:
-            best = self._checkpoints.best_state()
+        best_images = self._early_stopping.best_images
+        if best_images is not None:
+            best = self._checkpoints.state_after(best_images)
             self._engine.recipe.nets.load_state_dict(best["nets"])  # some artifact may hold a net without an average
             self._engine.averages.load_state_dict(best["averages"])
         export(self._engine, storage.join(self._checkpoints.folder, "export"))

@@ -23,11 +23,13 @@ class DataSettings(Settings):
     url: Url
     """A published dataset: its folder, one version's, or one split's."""
     version: int | None = None
-    """None: the newest."""
+    """Of ``url``; None: the one that the training in ``checkpoint.folder`` began with, else the newest."""
     split: str = "train"
     """The split that is learned from."""
     domain_b: Url | None = None
     """A second dataset, read beside the first in an order of its own; its fields arrive as ``domain_b_FIELD``."""
+    domain_b_version: int | None = None
+    """Of ``domain_b``, as ``version``."""
     validation_split: str | None = None
     """The split whose rows are shown and measured; None: no metrics."""
     validation_images: int = Field(256, gt=0)

@@ -12,7 +12,7 @@ from toy_recipes import SlopeRecipe, SlopeSettings
 from gan_lib.core import config
 from gan_lib.core.errors import UserError
 from gan_lib.recipes.protocol import Batch, Progress
-from gan_lib.training.checkpoint import Checkpoints, read
+from gan_lib.training.checkpoint import Checkpoints
 from gan_lib.training.data_source import TensorDataSource
 from gan_lib.training.loop import train
 from gan_lib.training.settings import ChosenRecipe, TrainSettings
@@ -166,4 +166,5 @@ def test_a_first_metric_that_is_no_number_is_not_kept_as_the_best(patches: str, 
     data = {"url": patches, "threads": 1, "validation_split": "train", "validation_images": 4}
     best = {"every": 8, "best": "error", "best_is": "highest"}
     train(settings_for(tmp_path, data=data, checkpoint=best), recipe=Odd(SlopeSettings()))
-    assert read(str(tmp_path / "best.pt"))["progress"]["images"] == 24
+    newest = Checkpoints(str(tmp_path), keep=20).newest()
+    assert newest is not None and newest[1]["early_stopping"]["best_images"] == 24

@@ -169,9 +169,10 @@ def test_there_is_a_sentence_for_a_start_from_nothing(tmp_path):
 
 def test_the_best_checkpoint_outlives_the_newest(tmp_path):
     kept = Checkpoints(str(tmp_path), keep=1)
-    for images, best in ((1, False), (2, True), (3, False)):
-        kept.save({"nets": {}, "averages": {"n": torch.tensor(images)}}, images, best)
-    assert kept.images() == [3]
+    for images, best in ((1, None), (2, 2), (3, 2), (4, 2)):
+        told = {"early_stopping": {"best_images": best}}
+        kept.save({"nets": {}, "averages": {"n": torch.tensor(images)}, **told}, images, best)
+    assert kept.images() == [2, 4]
     assert averaged_weights(str(tmp_path))["n"] == 2
 
 
@@ -231,30 +232,30 @@ def early_stopping(best_is: str = "highest", patience: int = 2) -> EarlyStopping
 
 def test_a_training_should_stop_after_as_many_misses_as_its_patience():
     stopping = early_stopping()
-    found = [stopping.is_best({"validation/psnr": value}) for value in (1.0, 2.0, 1.5, 2.0)]
+    found = [stopping.is_best({"validation/psnr": value}, 1) for value in (1.0, 2.0, 1.5, 2.0)]
     assert found == [True, True, False, False]
     assert stopping.should_stop
     later = early_stopping()
     later.load_state_dict(stopping.state_dict())
-    assert later.should_stop and not later.is_best({"validation/psnr": 1.9})
+    assert later.should_stop and not later.is_best({"validation/psnr": 1.9}, 1)
 
 
 @pytest.mark.parametrize("best_is", ["highest", "lowest"])
 def test_a_metric_that_is_no_number_is_never_the_best(best_is):
     stopping = early_stopping(best_is, patience=3)
     values = (math.nan, 1.0, math.nan)
-    assert [stopping.is_best({"validation/psnr": value}) for value in values] == [False, True, False]
-    assert stopping.has_best and not stopping.should_stop
+    assert [stopping.is_best({"validation/psnr": value}, 1) for value in values] == [False, True, False]
+    assert stopping.best_images is not None and not stopping.should_stop
 
 
 def test_a_training_whose_metric_is_never_a_number_stops_without_a_best():
     stopping = early_stopping(patience=2)
-    assert not stopping.is_best({"validation/psnr": math.nan}) and not stopping.should_stop
-    assert not stopping.is_best({"validation/psnr": math.nan}) and stopping.should_stop
-    assert not stopping.has_best
+    assert not stopping.is_best({"validation/psnr": math.nan}, 1) and not stopping.should_stop
+    assert not stopping.is_best({"validation/psnr": math.nan}, 1) and stopping.should_stop
+    assert stopping.best_images is None
 
 
 def test_a_metric_that_the_recipe_does_not_have_is_named():
     stopping = EarlyStopping(CheckpointSettings(folder="x", best="fid"))
     with pytest.raises(UserError, match=r"checkpoint\.best = fid .* which has: psnr"):
-        stopping.is_best({"validation/psnr": 1.0})
+        stopping.is_best({"validation/psnr": 1.0}, 1)

@@ -45,10 +45,15 @@ def open_caches(dataset: Dataset, settings: CacheSettings) -> CacheChoice:
     """The caches that ``settings`` ask for on this machine; the choice is logged."""
     if settings.kind == "none":  # no folder is made
         return choose_cache(dataset, settings, 0, 0, False)
-    folder = Path(settings.folder or _default_folder())
-    folder.mkdir(parents=True, exist_ok=True)
-    # What is cached there already may be used again, or is thrown out.
-    free_disk = shutil.disk_usage(folder).free + bytes_below(folder)
+    folder = Path(storage.absolute(settings.folder or _default_folder()))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # What is cached there already may be used again, or is thrown out.
+        free_disk = shutil.disk_usage(folder).free + bytes_below(folder)
+    except OSError as error:  # a training does not end for want of a cache
+        choice = CacheChoice(None, None, f"{dataset.url} is not cached, for {folder} cannot be used: {error}.")
+        logger.warning("%s", choice.reason)
+        return choice
     settings = settings.model_copy(update={"folder": str(folder)})
     choice = choose_cache(dataset, settings, free_disk, free_memory(), not storage.is_local(dataset.url))
     logger.info("%s", choice.reason)

@@ -5,7 +5,9 @@ The files are shared by the ranks of a machine, and lie in its page cache where 
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import logging
 import os
 import shutil
 import weakref
@@ -19,6 +21,8 @@ from gan_lib.dataset.schema import DatasetError
 from gan_lib.loading.caches.folder_lock import bytes_below, lock
 from gan_lib.loading.decode.row_copy import copy_rows
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class DecodedCache:
@@ -30,11 +34,13 @@ class DecodedCache:
     folder: str
     max_bytes: int
 
-    def open(self, dataset: Dataset) -> DecodedRows:
+    def open(self, dataset: Dataset) -> DecodedRows | None:
         """The rows of ``dataset`` that are kept, of which there may be none yet.
 
+        None, with a warning, where the disk does not take them: a cache never ends a training.
+
         Raises:
-            DatasetError: a field has no fixed shape, so that its rows have no fixed size; or the disk is too small.
+            DatasetError: a field has no fixed shape, so that its rows have no fixed size.
         """
         unfixed = [field.name for field in dataset.schema if not field.fixed]
         if unfixed:
@@ -42,17 +48,30 @@ class DecodedCache:
                 f"Decoded rows of {dataset.url} cannot be cached: {unfixed[0]} has no fixed shape. Leave it out by "
                 "select(), or promise its shape by with_shape()."
             )
-        own = Path(self.folder) / dataset.fingerprint
+        own = Path(self.folder) / dataset.cache_key
+        try:
+            return self._open(dataset, own)
+        except OSError as error:
+            logger.warning("%s is not cached in %s, which cannot be written: %s.", dataset.url, self.folder, error)
+            with contextlib.suppress(OSError):
+                _thrown_out(own)  # unless another process uses what is there
+            return None
+
+    def _open(self, dataset: Dataset, own: Path) -> DecodedRows:
         start = own / _time_of_start()
         own.parent.mkdir(parents=True, exist_ok=True)
         one_at_a_time = lock(Path(self.folder) / "opening", fcntl.LOCK_EX)
         try:
             in_use = lock(own, fcntl.LOCK_SH)
-            start.mkdir(parents=True, exist_ok=True)
-            for earlier in own.iterdir():
-                if earlier != start:
-                    shutil.rmtree(earlier, ignore_errors=True)
-            rows = DecodedRows(dataset, start, self._room(own, dataset.rows * bytes_of_kept_row(dataset)))
+            try:
+                start.mkdir(parents=True, exist_ok=True)
+                for earlier in own.iterdir():
+                    if earlier != start:
+                        shutil.rmtree(earlier, ignore_errors=True)
+                rows = DecodedRows(dataset, start, self._room(own, dataset.rows * bytes_of_kept_row(dataset)))
+            except OSError:
+                os.close(in_use)
+                raise
             weakref.finalize(rows, os.close, in_use)
         finally:
             os.close(one_at_a_time)
@@ -123,11 +142,8 @@ def _map(path: Path, kind: np.dtype, rows: int) -> np.ndarray:
     """(rows, ...) in a file that is made, with its disk space, where it is not there yet."""
     size = max(rows * kind.itemsize, 1)
     with open(path, "ab") as file:
-        try:
-            # A write to a mapped file with no space behind it would kill the process.
-            os.posix_fallocate(file.fileno(), 0, size)
-        except OSError as error:
-            raise DatasetError(f"There is no room for {size} bytes of decoded rows at {path}: {error}.") from None
+        # A write to a mapped file with no space behind it would kill the process.
+        os.posix_fallocate(file.fileno(), 0, size)
     values = np.asarray(np.memmap(path, np.uint8, "r+", shape=(size,)))
     return values[: rows * kind.itemsize].view(kind.base).reshape(rows, *kind.shape)
 

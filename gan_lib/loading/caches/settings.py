@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from gan_lib.core.config import Settings
+from gan_lib.core import storage
+from gan_lib.core.config import Settings, Url
 
 
 class CacheSettings(Settings):
@@ -16,7 +17,14 @@ class CacheSettings(Settings):
     """decoded: rows as the training takes them, which spares the decoder. stored: row groups as they were read, which
     spares a remote store. auto: decoded where all of it fits, else stored for a remote store where that fits, else
     none."""
-    folder: str | None = None
+    folder: Url | None = None
     """On a disk of the machine; None: below its folder for temporary files."""
     max_bytes: int | None = Field(default=None, gt=0)
     """Of disk, for all that is cached in the folder; None: four fifths of what is free."""
+
+    @field_validator("folder")
+    @classmethod
+    def _check_local(cls, folder: str | None) -> str | None:
+        if folder is not None and not storage.is_local(folder):
+            raise ValueError("a cache lies on a disk of the machine that reads: name a local folder")
+        return folder

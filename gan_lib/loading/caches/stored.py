@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
+import threading
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
 
 from gan_lib.dataset.catalog import Dataset
 from gan_lib.loading.caches.folder_lock import lock
+
+logger = logging.getLogger(__name__)
 
 _SECONDS_OF_A_WRITE = 3600.0
 """No row group takes longer to be written."""
@@ -24,20 +28,31 @@ _SECONDS_OF_A_WRITE = 3600.0
 class StoredCache:
     """Keeps row groups below ``folder`` until ``max_bytes`` are full, and from then on only reads there.
 
+    So it does, with a warning, once the disk takes no more: a cache never ends a training.
     Nothing is thrown out: an epoch needs every row group once, so what was evicted would be needed the soonest.
     """
 
     folder: str
     max_bytes: int
+    _stopped: threading.Event = field(default_factory=threading.Event, init=False, repr=False, compare=False)
 
     def read(self, dataset: Dataset, number: int, fetch: Callable[[], pa.Table]) -> pa.Table:
         """Row group ``number`` from the cache, or else by ``fetch``, and then kept if there is room."""
-        path = Path(self.folder) / dataset.fingerprint / f"{number:08d}.arrow"
-        with contextlib.suppress(FileNotFoundError, pa.ArrowInvalid):  # a damaged copy is as good as none
+        path = Path(self.folder) / dataset.cache_key / f"{number:08d}.arrow"
+        with contextlib.suppress(OSError, pa.ArrowInvalid):  # a copy that cannot be read is as good as none
             return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
         table = fetch()
-        self._keep(table, path)
+        if not self._stopped.is_set():
+            try:
+                self._keep(table, path)
+            except OSError as error:
+                self._stop(error)
         return table
+
+    def _stop(self, error: OSError) -> None:
+        if not self._stopped.is_set():
+            self._stopped.set()
+            logger.warning("No more row groups are cached in %s, which cannot be written: %s.", self.folder, error)
 
     def _keep(self, table: pa.Table, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -71,10 +71,12 @@ def launch(
         UserError: a rank found the request wrong.
     """
     require(spark, settings)
+    attempts = storage.join(storage.absolute(folder), "launches")
+    storage.remove_tree(attempts)  # a driver that was killed left them; a folder has one training at a time
     threads = threads or _threads_of_a_rank(spark, settings)
     for restarts in range(settings.restarts + 1):
         launched = time.time()
-        reports = Reports(storage.join(storage.absolute(folder), "launches", uuid.uuid4().hex))
+        reports = Reports(storage.join(attempts, uuid.uuid4().hex))
         error = _attempt(reports, train_object, arguments, settings, threads)
         found = reports.read()
         storage.remove_tree(reports.folder)

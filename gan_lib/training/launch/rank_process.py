@@ -62,7 +62,8 @@ def main(script: str, *arguments: str) -> None:
         reports.write(_report_of(rank, error))
         _leave(1)
     _finish()
-    if not reports.read()[rank].final:
+    known = reports.read().get(rank)
+    if known is None or not known.final:
         reports.write(Report(rank, "returned", times=_times()))
     _leave(0)
 

@@ -7,7 +7,6 @@ was lost with its machine. Results come back the same way, as JSON: nothing is u
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -17,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from gan_lib.core import storage
+from gan_lib.core.stores.commit_record import read_commit_record, write_commit_record
 
 State = Literal["started", "returned", "raised", "exited", "killed", "cut off"]
 """``cut off``: the connection to another rank broke. ``started``, and nothing after it: lost without a word."""
@@ -70,13 +70,13 @@ class Reports:
     def write(self, report: Report) -> None:
         """Replace what was known of this rank."""
         url = storage.join(self.folder, f"rank-{report.rank}.json")
-        storage.write_atomic(url, json.dumps(asdict(report)).encode())
+        write_commit_record(url, asdict(report))
 
     def read(self) -> dict[int, Report]:
         """What is known now, by rank."""
         names = [name for name in storage.list_names(self.folder) if name.endswith(".json")]
-        found = (json.loads(storage.read_bytes(storage.join(self.folder, name))) for name in names)
-        return {values["rank"]: Report(**values) for values in found}
+        found = (read_commit_record(storage.join(self.folder, name)) for name in names)
+        return {values["rank"]: Report(**values) for values in found if values is not None}
 
     def complete(self, rank: int, exit_code: int, pid: int) -> None:
         """Speak for a rank that ended with ``exit_code`` (negative: a signal) and could not say so itself."""
