@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 from mlflow import MlflowClient
-from servers import MlflowServer, Postgres, postgres_binaries
 from small_dataset import publish_patches
+from tracking_servers import MlflowServer, Postgres, postgres_binaries
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

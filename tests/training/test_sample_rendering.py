@@ -9,7 +9,7 @@ import wave
 import numpy as np
 import pytest
 import torch
-from conftest import RecordingTracker
+from recording_tracker import RecordingTracker
 
 from gan_lib.recipes.samples import AudioSamples, ImageSamples, NoteSamples, TextSamples, VoxelSamples
 from gan_lib.training.samples import image_grid, log_samples, piano_rolls, projections, spectrograms, wav_bytes
