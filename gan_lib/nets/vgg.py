@@ -1,4 +1,4 @@
-"""VGG-19's part whose features perceptual losses compare, and VGG-16 whole, whose features judge. They bring no weights."""
+"""The part of VGG-19 whose features perceptual losses compare, and VGG-16 whole. They bring no weights."""
 
 from __future__ import annotations
 
