@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from written import write_dataset
 
+from gan_lib.core import config
+from gan_lib.core.config import ConfigError
 from gan_lib.dataset.catalog import Dataset, open_dataset
-from gan_lib.dataset.schema import ArrayField, DatasetError, ListField, Schema
+from gan_lib.dataset.schema import ArrayField, DatasetError, ListField, ScalarField, Schema
 from gan_lib.loading.caches.choice import CacheChoice, choose_cache, free_memory, open_caches
 from gan_lib.loading.caches.decoded import DecodedCache, bytes_of_kept_row
 from gan_lib.loading.caches.settings import CacheSettings
+from gan_lib.loading.caches.stored import StoredCache
 from gan_lib.loading.loader import Loader
 
 PLENTY = 1 << 40
@@ -175,3 +180,86 @@ def test_a_decoded_cache_of_what_has_no_fixed_shape_is_refused_with_the_fields_n
 def test_free_memory_is_less_than_the_machine_has():
     total = int(Path("/proc/meminfo").read_text().split()[1]) * 1024
     assert 0 < free_memory() <= total
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 64 kB, which takes one row group of ``images`` or two."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", folder], capture_output=True)
+    if mounted.returncode != 0:
+        pytest.skip("this user may mount no disk, so none can be full")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def labels_of_two_epochs(dataset: Dataset, **caches: Any) -> list[list[int]]:
+    with Loader(dataset, batch_size=10, seed=1, **caches) as loader:
+        return [[int(n) for batch in loader for n in batch["label"]] for _ in range(2)]
+
+
+@pytest.mark.parametrize("kind", ["stored", "decoded"])
+def test_a_full_disk_ends_caching_with_one_warning_and_no_training(
+    images: Dataset, full_disk: Path, caplog: pytest.LogCaptureFixture, kind: str
+):
+    plain = labels_of_two_epochs(images)
+    folder = str(full_disk / kind)
+    cache = StoredCache(folder, PLENTY) if kind == "stored" else DecodedCache(folder, PLENTY)
+    with caplog.at_level(logging.WARNING, "gan_lib.loading"):
+        assert labels_of_two_epochs(images, **{f"{kind}_cache": cache}) == plain
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert folder in told and "No space left on device" in told
+
+
+@pytest.mark.parametrize("kind", ["stored", "decoded"])
+def test_a_folder_that_cannot_be_made_ends_caching_with_one_warning_and_no_training(
+    images: Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str
+):
+    (tmp_path / "file").write_bytes(b"")
+    with caplog.at_level(logging.WARNING, "gan_lib.loading"):
+        choice = open_caches(images, CacheSettings(kind=kind, folder=str(tmp_path / "file" / "cache")))
+        caches = {"decoded_cache": choice.decoded, "stored_cache": choice.stored}
+        assert labels_of_two_epochs(images, **caches) == labels_of_two_epochs(images)
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert str(tmp_path / "file" / "cache") in told
+
+
+@pytest.mark.parametrize("kind", ["stored", "decoded"])
+def test_a_dataset_that_is_written_again_in_place_is_read_again(tmp_path: Path, kind: str):
+    """Its files have the names, the rows and the bytes that they had."""
+    folder = str(tmp_path / "cache")
+    caches = {f"{kind}_cache": StoredCache(folder, PLENTY) if kind == "stored" else DecodedCache(folder, PLENTY)}
+    schema = Schema("Labels", (ScalarField("label", "int64"), ArrayField("noise", "float32", (4,))))
+
+    def written(first: float) -> Dataset:
+        rows = [{"label": n, "noise": torch.full((4,), first + n).numpy()} for n in range(40)]
+        return write_dataset(tmp_path / "dataset", schema, rows)
+
+    def seen(dataset: Dataset) -> float:
+        with Loader(dataset, batch_size=10, **caches) as loader:
+            return min(float(batch["noise"].min()) for batch in loader)
+
+    assert seen(written(100.0)) == 100.0
+    sizes = sorted(file.stat().st_size for file in (tmp_path / "dataset").glob("*.parquet"))
+    assert seen(written(500.0)) == 500.0
+    assert sorted(file.stat().st_size for file in (tmp_path / "dataset").glob("*.parquet")) == sizes
+
+
+def test_a_dataset_that_was_not_touched_is_found_in_the_cache_again(images: Dataset, tmp_path: Path):
+    cache = StoredCache(str(tmp_path / "cache"), PLENTY)
+    with Loader(images, batch_size=10, stored_cache=cache) as loader:
+        list(loader)
+    for file in Path(images.url).glob("*.parquet"):
+        status = file.stat()
+        file.write_bytes(b"\0" * status.st_size)
+        os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    with Loader(images, batch_size=10, stored_cache=cache) as loader:
+        assert len(list(loader)) == 10
+
+
+def test_the_folder_of_a_cache_is_a_path_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    assert config.with_absolute_urls(CacheSettings(folder="cache")).folder == str(tmp_path / "cache")
+    with pytest.raises(ConfigError, match="folder = 's3://bucket/cache' does not fit"):
+        config.validate(CacheSettings, {"folder": "s3://bucket/cache"}, source="test")
