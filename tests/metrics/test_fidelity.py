@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from skimage.metrics import structural_similarity
 
-from gan_lib.metrics.fidelity import luma, luma_psnr, psnr, psnr_rgb, ssim, ssim_rgb
+from gan_lib.metrics.fidelity import luma, luma_ms_ssim, luma_psnr, psnr, psnr_rgb, ssim, ssim_rgb
 
 rng = np.random.default_rng(0)
 noise = rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)
@@ -91,3 +92,27 @@ def test_ssim_over_rgb_is_the_mean_of_the_channels():
         ssim_rgb(np.repeat(noise[..., c : c + 1], 3, 2), np.repeat(other[..., c : c + 1], 3, 2)) for c in (1, 2)
     ]
     assert ssim_rgb(noise, one_channel_right) == pytest.approx((1 + sum(only_other)) / 3)
+
+
+def test_ms_ssim_is_the_product_of_what_scikit_image_gives_at_each_scale(photos):
+    target = np.asarray(Image.open(photos / "chelsea.png").convert("RGB"))
+    prediction = np.clip(target + rng.normal(0, 20, target.shape), 0, 255).round()
+    a, b = (luma(torch.tensor(x).permute(2, 0, 1).unsqueeze(0))[0].numpy() for x in (target, prediction))
+    expected = 1.0
+    for scale, weight in enumerate((0.0448, 0.2856, 0.3001, 0.2363, 0.1333)):
+        # a huge K1 makes the factor of luminance 1, so that contrast and structure are left
+        k1 = 0.01 if scale == 4 else 1e6
+        settings = {"data_range": 255.0, "gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+        expected *= structural_similarity(a, b, K1=k1, **settings) ** weight
+        a, b = (x[: len(x) // 2 * 2, : x.shape[1] // 2 * 2] for x in (a, b))
+        a, b = (x.reshape(len(x) // 2, 2, x.shape[1] // 2, 2).mean(axis=(1, 3)) for x in (a, b))
+    batch = [torch.tensor(x).permute(2, 0, 1).unsqueeze(0) for x in (target, prediction)]
+    assert luma_ms_ssim(*batch).item() == pytest.approx(expected, abs=1e-6)
+    assert expected < 0.99
+
+
+def test_ms_ssim_of_equal_images_is_one_and_small_images_are_refused():
+    image = torch.randint(0, 256, (2, 3, 180, 176))
+    assert luma_ms_ssim(image, image).tolist() == pytest.approx([1, 1])
+    with pytest.raises(ValueError, match="176 pixels"):
+        luma_ms_ssim(image, image, border=1)
