@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -62,11 +63,15 @@ def _environment(**env: str) -> dict[str, str]:
     }
 
 
-def _start(folder: Path, name: str, *arguments: str) -> subprocess.Popen[bytes]:
+def _start(folder: Path, name: str, *arguments: str, shell: str = "", **env: str) -> subprocess.Popen[bytes]:
+    """Start a process of Spark's own; ``shell``: what a shell does before it becomes that process."""
+    command = [str(SPARK_HOME / "bin" / "spark-class"), *arguments]
+    if shell:
+        command = ["unshare", "-m", "sh", "-ec", f'{shell}; exec "$@"', "sh", *command]
     with open(folder / f"{name}.log", "wb") as log:
         return subprocess.Popen(
-            [str(SPARK_HOME / "bin" / "spark-class"), *arguments],
-            env=_environment(SPARK_WORKER_DIR=str(folder / name), SPARK_DAEMON_MEMORY="256m"),
+            command,
+            env=_environment(SPARK_WORKER_DIR=str(folder / name), SPARK_DAEMON_MEMORY="256m", **env),
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -94,21 +99,38 @@ def _stop(processes: list[subprocess.Popen[bytes]]) -> None:
             os.killpg(process.pid, signal.SIGKILL)
 
 
-@pytest.fixture(scope="session")
-def standalone_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandaloneCluster]:
-    """One master and two workers of one core each, all on loopback and on free ports."""
-    folder = tmp_path_factory.mktemp("cluster")
+@dataclass(frozen=True)
+class WorkerOptions:
+    """How a worker's machine differs from the others."""
+
+    environment: dict[str, str] = field(default_factory=dict)
+    shell: str = ""
+    """Commands that run before it, as root and in mounts of its own."""
+
+
+@contextmanager
+def running_cluster(folder: Path, workers: Mapping[str, WorkerOptions]) -> Iterator[StandaloneCluster]:
+    """One master and such workers of one core each, all on loopback and on free ports."""
     master_class, worker_class = (f"org.apache.spark.deploy.{kind}" for kind in ("master.Master", "worker.Worker"))
     flags = ("--host", "127.0.0.1", "--port", "0", "--webui-port", "0")
     cluster = StandaloneCluster(url="", folder=folder)
     try:
         cluster.processes.append(_start(folder, "master", master_class, *flags))
         cluster.url = _wait_for(folder / "master.log", r"Starting Spark master at (spark://\S+)").group(1)
-        for name in ("worker-0", "worker-1"):
+        for name, options in workers.items():
             command = (worker_class, *flags, "--cores", "1", "--memory", "2g", cluster.url)
-            cluster.processes.append(_start(folder, name, *command))
-        for name in ("worker-0", "worker-1"):
+            process = _start(folder, name, *command, shell=options.shell, **options.environment)
+            cluster.processes.append(process)
+        for name in workers:
             _wait_for(folder / f"{name}.log", "Successfully registered with master")
         yield cluster
     finally:
         _stop(cluster.processes)
+
+
+@pytest.fixture(scope="session")
+def standalone_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandaloneCluster]:
+    """One master and two workers that are alike."""
+    workers = {"worker-0": WorkerOptions(), "worker-1": WorkerOptions()}
+    with running_cluster(tmp_path_factory.mktemp("cluster"), workers) as cluster:
+        yield cluster
