@@ -22,6 +22,7 @@ _SETTLE_SECONDS = 3.0  # without a new executor, after which we believe that the
 _LOST_TASK = re.compile(
     r"Lost task \S+ in stage \S+ \(TID \d+\) \((?P<host>\S+) executor (?P<executor>\S+)\): *(?P<why>.*)"
 )
+_PYTHON_ERROR = re.compile(r"(?!org\.|java\.|Caused by)[\w.]*(Error|Exception): ")
 _TASKS_WHERE_UNKNOWN = 16
 
 
@@ -89,10 +90,15 @@ def _ask(spark: SparkSession, request: Mapping[str, Any], tasks: int, asked: Ask
     for answer in outcome.get("answers", ()):
         _add(asked, answer, begun, ended)
     if "error" in outcome:
-        for lost in _LOST_TASK.finditer(str(outcome["error"])):
-            asked.failures[lost["executor"]] = (
-                f"{lost['host']} executor {lost['executor']}\n{_reason(str(outcome['error']))}"
-            )
+        asked.failures.update(task_failures(str(outcome["error"])))
+
+
+def task_failures(error: str) -> dict[str, str]:
+    """Executor -> "HOST executor ID" and, in a second line, why it failed its task, from what a Spark job raised."""
+    found = _LOST_TASK.finditer(error)
+    return {
+        lost["executor"]: f"{lost['host']} executor {lost['executor']}\n{_reason(error, lost['why'])}" for lost in found
+    }
 
 
 def _add(asked: Asked, answer: Answer, begun: float, ended: float) -> None:
@@ -119,14 +125,10 @@ def _collect(spark: SparkSession, request: Mapping[str, Any], tasks: int) -> lis
     return [json.loads(row["answer"]) for row in rows]
 
 
-def _reason(error: str) -> str:
-    """What a failed Spark job says of its task, in one line: the last line of Python's traceback, or Java's first."""
-    lines = [line.strip() for line in error.splitlines() if line.strip()]
-    raised = [
-        line for line in lines if re.match(r"(\w+\.)*\w*(Error|Exception)\b.*:", line) and "org.apache" not in line
-    ]
-    lost = _LOST_TASK.search(error)
-    return (raised[0] if raised else lost["why"] if lost else lines[0])[:300]
+def _reason(error: str, why: str) -> str:
+    """The last line of Python's traceback, where there is one, else what Java said."""
+    raised = [line.strip() for line in error.splitlines() if _PYTHON_ERROR.match(line.strip())]
+    return (raised[-1] if raised else why)[:300]
 
 
 def _settled(spark: SparkSession, deadline: float) -> frozenset[str]:
