@@ -2,7 +2,7 @@
 
     python benchmarks/preprocess.py --data ../shared/data            # throughput, about ten minutes
     python benchmarks/preprocess.py --data ../shared/data --decoders # which decoder, and why
-    python benchmarks/preprocess.py --data ../shared/data --duplicates   # near duplicates: recall, false merges, cost
+    python benchmarks/preprocess.py --data ../shared/data --duplicates   # near duplicates: recall, cost
     python benchmarks/preprocess.py --listing                        # a million files: time and memory
 
 All contenders read the same folder of photos, cut one patch of 256x256 from each and store it as JPEG of quality 95 on

@@ -14,6 +14,7 @@ from gan_lib.cluster.session import spark_session
 from gan_lib.core import config
 from gan_lib.core.errors import run_job
 from gan_lib.dataset.catalog import open_dataset
+from gan_lib.preprocessing.duplicates.report import DUPLICATES_REPORT
 from gan_lib.preprocessing.plots import statistics_plots
 from gan_lib.preprocessing.preprocess import Published, preprocess, require_few_rejects
 from gan_lib.preprocessing.settings import PreprocessSettings
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def write_down(run: tracking.Run, published: Published) -> None:
-    """Log the version: each split as a dataset, its numbers, its plots, and the table of rejects."""
+    """Log the version: each split as a dataset, its numbers, its plots, its rejects and its near duplicates."""
     manifest = published.manifest
     for name, split in manifest.splits.items():
         dataset = open_dataset(published.url, name)
@@ -52,6 +53,8 @@ def write_down(run: tracking.Run, published: Published) -> None:
     for name, plot in statistics_plots(manifest).items():
         run.log_image(name, plot)
     run.log_text(published.rejects_csv(), "rejects.csv")
+    if (report := published.duplicates_html()) is not None:
+        run.log_text(report, DUPLICATES_REPORT)
     run.set_tags({"gan_lib.dataset": published.url, "gan_lib.dataset_version": manifest.version})
 
 

@@ -14,6 +14,7 @@ from gan_lib.core import storage
 from gan_lib.core.errors import TooManyRejects, UserError
 from gan_lib.dataset.manifest import Manifest, published_versions, version_url
 from gan_lib.preprocessing import sample_status
+from gan_lib.preprocessing.duplicates.report import DUPLICATES_REPORT
 from gan_lib.preprocessing.planning import Plan, plan_corpus
 from gan_lib.preprocessing.publishing import versions
 from gan_lib.preprocessing.run import Run, media_of, with_classes
@@ -37,6 +38,11 @@ class Published:
     def rejects_csv(self) -> str:
         """The table of rejects: name, reason, message."""
         return storage.read_bytes(storage.join(self.url, versions.REJECTS)).decode()
+
+    def duplicates_html(self) -> str | None:
+        """The page that shows the near duplicates that were dropped; None where none were sought."""
+        url = storage.join(self.url, DUPLICATES_REPORT)
+        return storage.read_bytes(url).decode() if storage.exists(url) else None
 
 
 def preprocess(spark: SparkSession, settings: PreprocessSettings) -> Published:

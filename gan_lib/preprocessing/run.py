@@ -12,7 +12,6 @@ from math import ceil, log2
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from gan_lib.cluster.parallelize import parallelize
 from gan_lib.cluster.watch import watched
@@ -21,7 +20,9 @@ from gan_lib.core.errors import UserError
 from gan_lib.dataset.manifest import DataFile, Manifest, Split, version_url
 from gan_lib.dataset.schema import Field, ScalarField, Schema
 from gan_lib.preprocessing import sample_status, statistics
-from gan_lib.preprocessing.duplicates import matching
+from gan_lib.preprocessing.duplicates.matching import find_duplicates
+from gan_lib.preprocessing.duplicates.report import DUPLICATES_REPORT, duplicates_report
+from gan_lib.preprocessing.duplicates.written import WrittenSamples
 from gan_lib.preprocessing.media.medium import Medium
 from gan_lib.preprocessing.media.tokens import TokensMedium
 from gan_lib.preprocessing.planning import Plan, WorkUnit
@@ -72,8 +73,7 @@ class Run:
         self._run_tasks()
         done = [self.context.status_url(task) for task in range(len(self.plan.tasks))]
         facts = [sample_status.facts_of(url) for url in done]
-        known = _written(self._known_statuses())
-        duplicates = matching.find_duplicates(_written(done), known, near=self.settings.duplicates.near)
+        duplicates = self._find_duplicates(done)
         new_files = self._merge(facts, duplicates)
         manifest = self._assemble(done, duplicates, new_files)
         versions.commit(self.staged, version_url(self.settings.output, self.version), manifest)
@@ -122,6 +122,20 @@ class Run:
         with watched(sum(sizes.values()), "samples", "preparing samples", done):
             parallelize(self.spark, list(enumerate(self.plan.tasks)), work, "task bigint").collect()
 
+    def _find_duplicates(self, done: list[str]) -> dict[int, str]:
+        """id of a sample -> name of its representative. What a killed run has decided stays; its files rest on it."""
+        near = self.settings.duplicates.near
+        written = WrittenSamples(self._known_statuses(), done)
+        url = storage.join(self.folder, "duplicates.parquet")
+        if not storage.exists(url):
+            found = find_duplicates(written.new, written.known, written.thumbnails if near else None)
+            sample_status.write_table(url, found)
+        found = sample_status.read(url)
+        if near:
+            report = duplicates_report(found, written.names, written.thumbnails)
+            storage.write_atomic(storage.join(self.staged, DUPLICATES_REPORT), report.encode())
+        return dict(zip(found["sample_id"].to_pylist(), found["representative"].to_pylist(), strict=True))
+
     def _known_statuses(self) -> list[str]:
         return list(sample_status.of_version(self._base_folder)) if self.base else []
 
@@ -152,9 +166,10 @@ class Run:
             files.setdefault(file.path.partition("/")[0], []).append(file)
         tables = map(sample_status.read, done)
         versions.write_statuses(self.staged, self.version, versions.settled(tables, duplicates))
-        versions.write_rejects(self.staged, map(sample_status.read, sample_status.of_version(self.staged)))
+        without_thumbnails = partial(sample_status.read, columns=sample_status.SMALL_COLUMNS)
+        versions.write_rejects(self.staged, map(without_thumbnails, sample_status.of_version(self.staged)))
         versions.write_metadata(self.staged, self.context.schema, files)
-        facts = statistics.of_statuses(map(sample_status.read, sample_status.of_version(self.staged)))
+        facts = statistics.of_statuses(map(without_thumbnails, sample_status.of_version(self.staged)))
         if not facts.counts[WRITTEN]:
             raise UserError(f"None of the {facts.counts['read']} samples could be used: {facts.rejects}.")
         rows = sum(file.rows for part in files.values() for file in part)
@@ -240,16 +255,6 @@ def _run_name(settings: PreprocessSettings, plan: Plan, version: int) -> str:
     configuration = settings.model_dump(mode="json", exclude={"work", "max_rejected_share"})
     text = json.dumps([configuration, plan.fingerprint, plan.samples, version], sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-
-
-def _written(urls: list[str]) -> pa.Table:
-    """Columns of the samples that became rows: among these duplicates are sought. About 250 bytes a sample."""
-    columns = [*matching.COLUMNS, "status"]
-    empty = sample_status.ARROW_SCHEMA.empty_table().select(columns)
-    tables = [
-        table.filter(pc.equal(table["status"], WRITTEN)) for table in (sample_status.read(u, columns) for u in urls)
-    ]
-    return pa.concat_tables([empty, *(table.replace_schema_metadata(None) for table in tables)])
 
 
 def _done_in(folder: str, sizes: Mapping[str, int]) -> int:

@@ -31,6 +31,7 @@ ARROW_SCHEMA = pa.schema(
         ("message", pa.string()),
         ("content", pa.binary(16)),
         ("phash", pa.binary()),
+        ("thumbnail", pa.large_binary()),
         ("height", pa.int32()),
         ("width", pa.int32()),
         ("length", pa.int64()),
@@ -39,6 +40,9 @@ ARROW_SCHEMA = pa.schema(
         ("sums", pa.list_(pa.int64())),
     ]
 )
+
+SMALL_COLUMNS = [name for name in ARROW_SCHEMA.names if name != "thumbnail"]
+"""what may be read of a whole version at once"""
 
 
 @dataclass
@@ -58,6 +62,8 @@ class SampleStatus:
     """hash of the bytes, where they could be read"""
     phash: bytes | None = None
     """perceptual hashes of the last image, where near duplicates are sought"""
+    thumbnail: bytes | None = None
+    """luma of the same image, 64 x 64"""
     height: int = 0
     width: int = 0
     """of the first image or label map, in pixels; 0 where there is none"""

@@ -43,7 +43,8 @@ class Duplicates(Settings):
     """Which duplicates are dropped. Exact ones, byte by byte, always are."""
 
     near: bool = False
-    """also drop recompressed, resized and slightly cropped duplicates of images, found by a perceptual hash"""
+    """also drop recompressed, resized and slightly cropped duplicates of images: found by a perceptual hash, decided by
+    aligning small thumbnails, and shown in pairs in the version's duplicates.html"""
 
 
 class Layout(Settings):

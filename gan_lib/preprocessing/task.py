@@ -124,7 +124,9 @@ def _rows(context: TaskContext, sample: Sample, status: SampleStatus) -> list[En
 def _describe(status: SampleStatus, decoded: Sequence[Decoded]) -> None:
     status.height, status.width = next(((part.height, part.width) for part in decoded if part.height), (0, 0))
     status.length = next((part.length for part in decoded if part.length), 0)
-    status.phash = next((part.phash for part in reversed(decoded) if part.phash is not None), None)
+    hashed = next((part for part in reversed(decoded) if part.phash is not None), None)
+    if hashed is not None:
+        status.phash, status.thumbnail = hashed.phash, hashed.thumbnail
 
 
 def _judged(media: Sequence[Medium]) -> int | None:

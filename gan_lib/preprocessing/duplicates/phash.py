@@ -3,7 +3,7 @@
 A recompressed or resized image keeps the hash of its whole to within a few of the 64 bits; a cropped one does not. So
 an image is hashed as a whole and in ten further views, as slight crops of it would show it. The whole of a crop then
 has about the hash of one of the original's views (``benchmarks/preprocess.py --duplicates`` measures it).
-Not for deciding which samples stay: that is :mod:`gan_lib.preprocessing.duplicates.matching`.
+Not for deciding: a hash finds candidates, :mod:`gan_lib.preprocessing.duplicates.matching` decides.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ _THUMB, _SIDE, _FREQUENCIES = 128, 32, 8
 LEAST_SIDE = 2 * _THUMB
 """An image that was decoded at a smaller size has the same hash, to within a bit or two, from this side on."""
 
-# (top, bottom, left, right) margins in VIEW_UNITS of a side: the whole, 1.6 % off all around, and 6.3 % off in nine ways.
 VIEW_UNITS = _THUMB
+"""in a side of an image, by which the margins of views are counted"""
+# (top, bottom, left, right) margins: the whole, 1.6 % off all around, and 6.3 % off in nine ways.
 _STEPS = (0, 4, 8)
 VIEWS = [(0, 0, 0, 0), (1, 1, 1, 1), *((y, 8 - y, x, 8 - x) for y in _STEPS for x in _STEPS)]
 

@@ -14,6 +14,7 @@ from gan_lib.core.images import PixelFormat, decode_enough
 from gan_lib.dataset.schema import Field
 from gan_lib.preprocessing.cropping.resizing import enough_for, resized
 from gan_lib.preprocessing.duplicates.phash import perceptual_hashes
+from gan_lib.preprocessing.duplicates.thumbnail import thumbnail
 from gan_lib.preprocessing.media.medium import Cutter, Decoded, Medium, PatchCutter, Rules
 
 _CHANNEL_COUNTS = {"grey": 1, "rgb": 3, "rgba": 4}
@@ -44,7 +45,8 @@ class ImageMedium(Medium):
         enough = partial(enough_for, rules.resize)
         pixels, size = decode_enough(content, rules.limits, enough, self.pixel_format)
         phash = perceptual_hashes(pixels) if rules.near_duplicates else None
-        return Decoded(resized(pixels, rules.resize.target(*size)), *size, phash=phash)
+        small = thumbnail(pixels) if phash is not None else None
+        return Decoded(resized(pixels, rules.resize.target(*size)), *size, phash=phash, thumbnail=small)
 
     def field(self, name: str, rules: Rules) -> Field:
         return rules.storage.field(name, rules.patch_size, self.pixel_format)

@@ -54,6 +54,8 @@ class Decoded:
     """of anything else: samples of sound, tokens, elements of an array"""
     phash: bytes | None = None
     """perceptual hashes, of an image among which near duplicates are sought"""
+    thumbnail: bytes | None = None
+    """its luma, 64 x 64, where there is a phash"""
 
 
 class Cutter(ABC):
