@@ -115,6 +115,7 @@ def test_a_training_on_s3_is_killed_and_goes_on_to_the_same_bits(s3: str, reposi
     told = (tmp_path / "second.log").read_text()
     assert "has version 2 now; the training in" in told and "goes on with version 1" in told
     assert "registered models:/on_s3/1" in told
+    assert "Traceback" not in told
     assert storage.list_names(f"{s3}/killed/launches") == []
 
     record = read_commit_record(f"{s3}/killed/images-{IMAGES:012d}.json")

@@ -61,10 +61,10 @@ def main(script: str, *arguments: str) -> None:
     except BaseException as error:
         reports.write(_report_of(rank, error))
         _leave(1)
-    _finish()
     known = reports.read().get(rank)
     if known is None or not known.final:
         reports.write(Report(rank, "returned", times=_times()))
+    _finish()  # only now: a client of a remote store has threads that end here
     _leave(0)
 
 

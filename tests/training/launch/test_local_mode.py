@@ -37,6 +37,14 @@ def test_every_rank_joins_and_hands_back_its_own_result(
     assert "[rank 1] hello from 1" in shown
 
 
+def test_reports_of_an_attempt_whose_driver_was_killed_are_removed(spark: SparkSession, tmp_path: Path) -> None:
+    left = tmp_path / "launches" / "0123456789abcdef" / "rank-0.json"
+    left.parent.mkdir(parents=True)
+    left.write_text("{}")
+    launch(spark, behaviours.__file__, "0", settings=TWO, folder=str(tmp_path))
+    assert not left.exists()
+
+
 def test_idle_threads_keep_no_rank_and_what_waits_for_the_end_is_done(
     spark: SparkSession, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
