@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent
 os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # Spark's workers are this environment's Python too
 # ... and find the nets of the tests' own recipes, as a user's package would be installed there.
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT / "tests/recipes"), os.environ.get("PYTHONPATH")]))
+# The file systems of the tests' own stores are found in the same way.
+FOUND_BY_ALL = [str(ROOT / "tests/recipes"), str(ROOT / "tests/stores")]
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [*FOUND_BY_ALL, os.environ.get("PYTHONPATH")]))
 DEAREST_LAST = ("end_to_end", "cluster")
 
 

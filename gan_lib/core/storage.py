@@ -9,12 +9,14 @@ in trouble (:class:`~gan_lib.core.errors.MachineInTrouble`). Nothing here knows 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import io
 import os
 import random
 import re
+import shutil
 import stat
 import time
 import uuid
@@ -23,18 +25,25 @@ from contextlib import contextmanager
 from typing import IO, Any, TypeVar
 
 import fsspec
+from fsspec.core import has_magic
 from fsspec.implementations.local import LocalFileSystem
+from fsspec.spec import AbstractFileSystem
 
-from gan_lib.core.errors import MachineInTrouble, StoreUnavailable, UserError
-from gan_lib.core.stores.failures import is_transient, problem_of
+from gan_lib.core.errors import MachineInTrouble, Rejected, StoreUnavailable, UserError
+from gan_lib.core.stores.failures import is_beyond_end, is_missing, is_transient, problem_of
+from gan_lib.core.stores.remote_file import RemoteFile
+from gan_lib.core.stores.spelling import is_local, split_scheme
 
 FileSystem = Any  # fsspec ships no types
 Result = TypeVar("Result")
 
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://")
-_LOCAL_SCHEMES = ("file", "local")
 # Where a put shows the whole object or none of it. Elsewhere a file is written under another name and then renamed.
 _ATOMIC_PUT = frozenset(("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "memory"))
+_AZURE = frozenset(("az", "abfs", "abfss"))
+# Where a folder is but a prefix, and all files below one are listed at once.
+_FLAT = frozenset(("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss"))
+# Where a put can be refused because something is there already.
+_CONDITIONAL_PUT = frozenset(("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory"))
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
 """Names of files that are being written. They begin with a dot, so that Spark, Arrow and Petastorm pass them over."""
 
@@ -47,16 +56,30 @@ def open_store(url: str) -> tuple[FileSystem, str]:
 
     Raises:
         UserError: no package that opens this kind of URL is installed, or it lacks what the store needs.
+        Rejected: the package that opens it would take another name for this one.
     """
-    scheme = _SCHEME.match(url)
-    if scheme is None or scheme[1].lower() in _LOCAL_SCHEMES:
-        return _local(), _local_path(url[scheme.end() :] if scheme else url)
+    scheme, rest = split_scheme(url)
+    if scheme == "file":
+        return _local(), _local_path(rest)
     # Not fsspec.url_to_fs: "::" in a name would mean a chain of stores to it.
     try:
-        kind = fsspec.get_filesystem_class(scheme[1].lower())
-        return kind(**kind._get_kwargs_from_urls(url), use_listings_cache=False), str(kind._strip_protocol(url))
+        kind = fsspec.get_filesystem_class(scheme)
+        fs, path = kind(**kind._get_kwargs_from_urls(url), use_listings_cache=False), str(kind._strip_protocol(url))
     except (ImportError, ValueError) as error:
         raise UserError(f"{url} cannot be opened: {error}.") from error
+    _require_opaque(fs, url, path)
+    return fs, path
+
+
+def _require_opaque(fs: FileSystem, url: str, path: str) -> None:
+    """Refuse a name of which the package understands only a part: it would read and overwrite another file."""
+    below_host = split_scheme(url)[1].partition("/")[2].strip("/")
+    split = getattr(fs, "split_path", None)
+    understood = "/".join(part for part in split(path)[:2] if part) if split else path
+    if _speaks(fs, _AZURE):
+        understood = understood.replace("\\", "/")  # by the service itself
+    if not (path.strip("/").endswith(below_host) and understood.strip("/").endswith(below_host)):
+        raise Rejected("name", f"{url!r}: {type(fs).__name__} takes a part of the name for something else; rename it.")
 
 
 @functools.lru_cache(maxsize=1)
@@ -66,12 +89,6 @@ def _local() -> LocalFileSystem:
 
 def _local_path(path: str) -> str:
     return os.path.abspath(os.path.expanduser(path) if path.startswith("~/") else path)
-
-
-def is_local(url: str) -> bool:
-    """Whether ``url`` lies on a disk of this machine (or one mounted into it)."""
-    scheme = _SCHEME.match(url)
-    return scheme is None or scheme[1].lower() in _LOCAL_SCHEMES
 
 
 def absolute(url: str) -> str:
@@ -102,14 +119,35 @@ def relative(root: str, path: str) -> str:
 
 def exists(url: str) -> bool:
     """Whether a file or folder is at ``url``. Raises what :func:`read_bytes` raises, but for what is not there."""
-    fs, path = open_store(url)
-    return bool(_tried(lambda: fs.exists(path), url))
+    return _kind(url) is not None
 
 
 def is_folder(url: str) -> bool:
     """Whether a folder is at ``url``. Raises what :func:`read_bytes` raises, but for what is not there."""
+    return _kind(url) == "directory"
+
+
+def _kind(url: str) -> str | None:
+    """What lies at ``url``: "file", "directory", or None for nothing.
+
+    Not the stores' own ``exists`` and ``isdir``: many of them take a failure for "no".
+    """
     fs, path = open_store(url)
-    return bool(_tried(lambda: fs.isdir(path), url))
+
+    def look() -> str:
+        if isinstance(fs, LocalFileSystem):
+            return "directory" if stat.S_ISDIR(os.stat(path).st_mode) else "file"
+        fs.invalidate_cache(path)
+        return str(fs.info(path)["type"])
+
+    try:
+        return _tried(look, url)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENAMETOOLONG):
+            return None
+        raise
 
 
 def read_bytes(url: str) -> bytes:
@@ -132,9 +170,10 @@ def read_bytes(url: str) -> bytes:
 
 
 def read_range(url: str, offset: int, length: int) -> bytes:
-    """At most ``length`` bytes of the file at ``url``, from ``offset`` on. Raises what :func:`read_bytes` raises.
+    """At most ``length`` bytes of the file at ``url``, from ``offset`` on; none beyond its end.
 
-    Local: of regular files only, so that a pipe or a device found among files is an error and not a wait without end.
+    Raises what :func:`read_bytes` raises. Local: of regular files only, so that a pipe or a device found among files
+    is an error and not a wait without end.
     """
 
     def read() -> bytes:
@@ -148,14 +187,23 @@ def read_range(url: str, offset: int, length: int) -> bytes:
     fs, path = open_store(url)
     if isinstance(fs, LocalFileSystem):
         return _tried(read, url)
-    return bytes(_tried(lambda: fs.cat_file(path, start=offset, end=offset + length), url))
+    if length <= 0:
+        return b""  # no request can say so
+    try:
+        return bytes(_tried(lambda: fs.cat_file(path, start=offset, end=offset + length), url))
+    except Exception as error:
+        if is_beyond_end(error):
+            return b""
+        raise
 
 
 def open_file(url: str) -> IO[bytes]:
-    """Open a file for reading. Raises what :func:`read_range` raises."""
+    """Open a file for reading. This and each read raise what :func:`read_range` raises."""
     fs, path = open_store(url)
-    local = isinstance(fs, LocalFileSystem)
-    return _tried(lambda: _open_regular(path) if local else fs.open(path, "rb"), url)
+    if isinstance(fs, LocalFileSystem):
+        return _tried(lambda: _open_regular(path), url)
+    opened = _tried(lambda: fs.open(path, "rb"), url)
+    return io.BufferedReader(RemoteFile(opened, lambda action: _tried(action, url)), buffer_size=1 << 16)
 
 
 def _open_regular(path: str) -> IO[bytes]:
@@ -181,23 +229,24 @@ def write_atomic(url: str, data: bytes, scratch: str | None = None) -> None:
 
 
 def create(url: str, data: bytes) -> bool:
-    """Write ``data`` to ``url`` unless something is there; whether it was written.
+    """Write ``data`` to ``url`` unless something else is there; whether ``data`` is what is there now.
 
-    Of several writers at once one wins, where the store can tell (a local disk, S3, Azure, Google); elsewhere the look
-    and the write are two steps. Raises what :func:`write_atomic` raises.
+    Writers who must be told apart write different data: of several at once one wins, where the store can tell (a local
+    disk, S3, Azure, Google); elsewhere the look and the write are two steps. That the same data may be created twice
+    is meant: an answer that was lost on its way makes us ask again. Raises what :func:`write_atomic` raises.
     """
     fs, path = open_store(url)
     try:
         if isinstance(fs, LocalFileSystem):
             _create_local(path, data, url)
+        elif _speaks(fs, _CONDITIONAL_PUT):
+            _put_somewhere(lambda: fs.pipe_file(path, data, mode="create"), url)
+        elif exists(url):
+            raise FileExistsError(path)
         else:
-            _tried(lambda: fs.pipe_file(path, data, mode="create"), url)
+            write_atomic(url, data)
     except FileExistsError:
-        return False
-    except (TypeError, NotImplementedError):  # a file system that knows no such mode
-        if exists(url):
-            return False
-        write_atomic(url, data)
+        return read_bytes(url) == data
     return True
 
 
@@ -233,14 +282,17 @@ def writing(url: str, scratch: str | None = None) -> Iterator[IO[bytes]]:
         return
     content = io.BytesIO()
     yield content
-    _tried(lambda: _put(fs, path, content.getvalue()), url)
+    if _speaks(fs, _ATOMIC_PUT):
+        _put_somewhere(lambda: fs.pipe_file(path, content.getvalue()), url)
+    else:
+        _tried(lambda: _put_and_rename(fs, path, content.getvalue()), url)
 
 
 @contextmanager
 def _temporary(path: str, url: str, scratch: str | None = None) -> Iterator[tuple[IO[bytes], str]]:
     folder, name = os.path.split(path)
     beside = folder if scratch is None else absolute(scratch)
-    temporary = os.path.join(beside, f".{name[:200]}.{uuid.uuid4().hex}.tmp")
+    temporary = os.path.join(beside, _temporary_name(name))
     with _explained(url):
         for needed in {folder, beside}:
             os.makedirs(needed, exist_ok=True)
@@ -258,16 +310,31 @@ def _synchronised(file: IO[bytes]) -> None:
     os.fsync(file.fileno())
 
 
-def _put(fs: FileSystem, path: str, content: bytes) -> None:
-    protocols = (fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol
-    if not _ATOMIC_PUT.isdisjoint(protocols):
-        fs.pipe_file(path, content)
-        return
+def _speaks(fs: FileSystem, protocols: frozenset[str]) -> bool:
+    return not protocols.isdisjoint((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
+
+
+def _put_somewhere(put: Callable[[], None], url: str) -> None:
+    try:
+        _tried(put, url)
+    except FileNotFoundError as error:
+        raise UserError(f"{url} cannot be written: its bucket or container does not exist; make it first.") from error
+
+
+def _put_and_rename(fs: FileSystem, path: str, content: bytes) -> None:
     folder, _, name = path.rpartition("/")
-    temporary = f"{folder}/.{name}.{uuid.uuid4().hex}.tmp"
+    temporary = f"{folder}/{_temporary_name(name)}"
     fs.makedirs(folder, exist_ok=True)
     fs.pipe_file(temporary, content)
-    fs.mv(temporary, path)
+    if type(fs).mv is AbstractFileSystem.mv:  # a copy of whatever matches a pattern: names would not be opaque
+        fs.cp_file(temporary, path)
+        fs.rm_file(temporary)
+    else:
+        fs.mv(temporary, path)
+
+
+def _temporary_name(name: str) -> str:
+    return f".{re.sub(r'[^A-Za-z0-9._-]', '_', name)[:100]}.{uuid.uuid4().hex}.tmp"
 
 
 def list_names(url: str) -> list[str]:
@@ -281,10 +348,11 @@ def list_names(url: str) -> list[str]:
         if isinstance(fs, LocalFileSystem):
             return os.listdir(path)
         fs.invalidate_cache(path)
-        return [str(entry).rstrip("/").rpartition("/")[2] for entry in fs.ls(path, detail=False) if entry != path]
+        listed = [str(entry).rstrip("/") for entry in fs.ls(path, detail=False)]
+        return [entry.rpartition("/")[2] for entry in listed if entry.strip("/") != path.strip("/")]
 
-    try:
-        return sorted(name for name in _tried(names, url) if name and not is_temporary(name))
+    try:  # a set: an object store may hold both x and x/y
+        return sorted({name for name in _tried(names, url) if name and not is_temporary(name)})
     except (FileNotFoundError, NotADirectoryError):
         return []
 
@@ -292,6 +360,60 @@ def list_names(url: str) -> list[str]:
 def is_temporary(name: str) -> bool:
     """Whether a file is called as :func:`writing` calls what is not whole yet."""
     return _TEMPORARY.fullmatch(name) is not None
+
+
+def sweep_temporaries(url: str) -> int:
+    """Remove what killed writers left anywhere below the folder ``url``, where no writer is at work; return how many.
+
+    Only files with the hidden names of :func:`is_temporary` go. Raises what :func:`write_atomic` raises.
+    """
+    left = [path for path in _files_below(url) if is_temporary(path.rpartition("/")[2])]
+    fs, _ = open_store(url)
+    for path in left:
+        _tried(functools.partial(_remove_file, fs, path), url)
+    return len(left)
+
+
+def _files_below(url: str) -> list[str]:
+    """The paths of all files below the folder ``url``, as its file system spells them."""
+    fs, path = open_store(url)
+    if isinstance(fs, LocalFileSystem):
+        return _tried(lambda: _local_files(path), url)
+    fs.invalidate_cache(path)
+    try:
+        if _speaks(fs, _FLAT):
+            return [str(found) for found in _tried(lambda: fs.find(path), url)]
+        return _walked(fs, path, url)[0]
+    except FileNotFoundError:
+        return []
+
+
+def _local_files(path: str) -> list[str]:
+    def fail(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise error  # else os.walk would take a folder that fails for empty
+
+    return [os.path.join(folder, name) for folder, _, names in os.walk(path, onerror=fail) for name in names]
+
+
+def _walked(fs: FileSystem, path: str, url: str) -> tuple[list[str], list[str]]:
+    """The files and the folders below ``path``, parents first. fsspec's walk takes a failure for an empty folder."""
+    files: list[str] = []
+    folders: list[str] = []
+    for entry in _tried(lambda: fs.ls(path, detail=True), url):
+        name = str(entry["name"]).rstrip("/")
+        if entry["type"] != "directory":
+            files.append(name)
+        elif name.strip("/") != path.strip("/"):
+            below = _walked(fs, name, url)
+            files += below[0]
+            folders += [name, *below[1]]
+    return files, folders
+
+
+def _remove_file(fs: FileSystem, path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):  # somebody else was faster
+        os.remove(path) if isinstance(fs, LocalFileSystem) else fs.rm_file(path)
 
 
 def make_folder(url: str) -> None:
@@ -303,15 +425,46 @@ def make_folder(url: str) -> None:
 def remove_tree(url: str) -> None:
     """Remove ``url`` and all below it, if it is there. Raises what :func:`write_atomic` raises."""
     fs, path = open_store(url)
+    if isinstance(fs, LocalFileSystem):
+        _tried(lambda: _remove_local(path), url)
+        return
+    kind = _kind(url)
+    if kind == "file":
+        _tried(lambda: _remove_file(fs, path), url)
+        kind = _kind(url)  # where a folder is but a prefix, it may lie beside a file of its name
+    if kind == "directory":
+        _remove_remote_folder(fs, path, url)
 
+
+def _remove_local(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):  # somebody else was faster
+        if os.path.isdir(path) and not os.path.islink(path):
+            shutil.rmtree(path)
+        else:
+            os.remove(path)
+
+
+def _remove_remote_folder(fs: FileSystem, path: str, url: str) -> None:
     def remove() -> None:
-        try:
-            if fs.exists(path):
-                fs.rm(path, recursive=True)
-        except FileNotFoundError:
-            pass  # somebody else was faster
+        with contextlib.suppress(FileNotFoundError):
+            fs.rm(path, recursive=True)
 
-    _tried(remove, url)
+    removes_by_itself = _speaks(fs, _FLAT) or type(fs).rm is not AbstractFileSystem.rm
+    if removes_by_itself and not has_magic(path):
+        _tried(remove, url)  # many files a request
+        return
+    # fsspec would take the name for a pattern, and remove what matches it.
+    for found in _files_below(url):
+        _tried(functools.partial(_remove_file, fs, found), url)
+    if not _speaks(fs, _FLAT):
+        _remove_empty_folders(fs, path, url)
+
+
+def _remove_empty_folders(fs: FileSystem, path: str, url: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        for folder in reversed([path, *_walked(fs, path, url)[1]]):
+            with contextlib.suppress(FileNotFoundError):
+                _tried(functools.partial(fs.rmdir, folder), url)
 
 
 def _tried(action: Callable[[], Result], url: str) -> Result:
@@ -321,6 +474,8 @@ def _tried(action: Callable[[], Result], url: str) -> Result:
             return action()
         except Exception as error:
             problem = problem_of(error, url)
+            if problem is None and not isinstance(error, OSError) and is_missing(error):
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), url) from error
             if problem is None:
                 raise
             if attempt == ATTEMPTS - 1 or not is_transient(error):
