@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 from typing import TypeVar
 
+import torch
+
 from gan_lib.core.errors import UserError
 from gan_lib.dataset.manifest import published_versions
 from gan_lib.training.checkpoint import Checkpoints, patiently
@@ -40,7 +42,7 @@ def with_data_version(settings: Settings) -> Settings:
     return settings.model_copy(update={"data": data.model_copy(update=chosen)})
 
 
-def told_by_rank0(settings: TrainSettings, group: Group, device: object) -> TrainSettings:
+def told_by_rank0(settings: TrainSettings, group: Group, device: torch.device) -> TrainSettings:
     """:func:`with_data_version` of rank 0, on every rank: each asks for the same versions, whatever is newest then."""
     if settings.data is None:
         return settings
@@ -48,7 +50,7 @@ def told_by_rank0(settings: TrainSettings, group: Group, device: object) -> Trai
     assert data is not None
     told: dict[str, int | None] = {}
     for key, version in versions_of(data).items():
-        number = int(group.broadcast_from_rank0(-1 if version is None else version, device))  # type: ignore[arg-type]
+        number = int(group.broadcast_from_rank0(-1 if version is None else version, device))
         told[key] = None if number < 0 else number
     return settings.model_copy(update={"data": data.model_copy(update=told)})
 
