@@ -24,6 +24,7 @@ _LOST_TASK = re.compile(
 )
 _PYTHON_ERROR = re.compile(r"(?!org\.|java\.|Caused by)[\w.]*(Error|Exception): ")
 _TASKS_WHERE_UNKNOWN = 16
+_MOST_STAGES, _MOST_TASKS = 64, 10_000  # of this session, that are looked through for failed tasks
 
 
 @dataclass
@@ -50,11 +51,13 @@ def ask_all(spark: SparkSession, request: Mapping[str, Any], timeout: float = 60
     tasks = _slots(spark) or _TASKS_WHERE_UNKNOWN
     once = {**request, "seconds": _HOLD_SECONDS}
     _ask(spark, once, tasks, asked, min(deadline, time.monotonic() + timeout / 2))
+    asked.failures.update(_failed_tasks(spark))
     while time.monotonic() < deadline and _missing(known, asked):
         with ThreadPoolExecutor(min(tasks, 32)) as pool:
             for _ in range(min(tasks, 32)):
                 pool.submit(_ask, spark, once, 1, asked, deadline)
         known = known | _executors(spark)
+        asked.failures.update(_failed_tasks(spark))
     # Now that Python is up everywhere, a short round tells the clocks better than the first one did.
     _ask(spark, {"clock_only": True, "seconds": 0.1}, tasks, asked, time.monotonic() + 10)
     asked.silent = tuple(sorted(_missing(known, asked)))
@@ -123,6 +126,23 @@ def _collect(spark: SparkSession, request: Mapping[str, Any], tasks: int) -> lis
     examine = F.udf(look, "string", useArrow=False).asNondeterministic()
     rows = spark.range(0, tasks, 1, tasks).select(examine("id").alias("answer")).collect()
     return [json.loads(row["answer"]) for row in rows]
+
+
+def _failed_tasks(spark: SparkSession) -> dict[str, str]:
+    """As :func:`task_failures`, of tasks whose second attempt went well elsewhere; empty where Spark does not tell."""
+    try:
+        store = spark.sparkContext._jsc.sc().statusStore()
+        tasks = (store.taskList(stage, 0, _MOST_TASKS) for stage in range(_MOST_STAGES))
+        each = (listed.apply(number) for listed in tasks for number in range(listed.size()))
+        failed = [task for task in each if task.errorMessage().isDefined()]
+        told = {str(task.executorId()): (str(task.host()), str(task.errorMessage().get())) for task in failed}
+    except Exception:
+        return {}
+    lines = {executor: next(iter(error.splitlines()), "") for executor, (_, error) in told.items()}
+    return {
+        executor: f"{host} executor {executor}\n{_reason(error, lines[executor])}"
+        for executor, (host, error) in told.items()
+    }
 
 
 def _reason(error: str, why: str) -> str:
