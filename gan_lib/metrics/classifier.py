@@ -82,17 +82,17 @@ def classifier_features(
     training = training or ClassifierTraining()
     fingerprint = _fingerprint(images, labels, training)
     url = None if cache is None else storage.join(cache, f"classifier-{fingerprint}.safetensors")
-    net = SmallClassifier(images.shape[1], int(labels.max()) + 1, training.base_channels)
-    if url is not None and storage.exists(url):
-        weights = load(storage.read_bytes(url))
-        accuracy = weights.pop("accuracy")
-    else:
-        with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]):  # a new net draws numbers, which must not change the caller's
+        if url is not None and storage.exists(url):
+            weights = load(storage.read_bytes(url))
+            accuracy = weights.pop("accuracy")
+            net = SmallClassifier(images.shape[1], int(labels.max()) + 1, training.base_channels)
+            net.load_state_dict(weights)
+        else:
             net, accuracy = _trained(images, labels, training)
-        weights = {name: value.contiguous() for name, value in net.state_dict().items()}
-        if url is not None:
-            storage.write_atomic(url, save({**weights, "accuracy": accuracy}))
-    net.load_state_dict(weights)
+            if url is not None:
+                weights = {name: value.contiguous() for name, value in net.state_dict().items()}
+                storage.write_atomic(url, save({**weights, "accuracy": accuracy}))
     net.eval().requires_grad_(False)
     return _as_features(net, f"classifier-{fingerprint}-{float(accuracy):.3f}", images.shape)
 
