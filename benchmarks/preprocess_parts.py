@@ -127,7 +127,7 @@ def near_duplicates_of(pixels: Pixels, rng: np.random.Generator) -> Iterator[tup
 
 
 def measure_duplicates(data: Path) -> dict[str, Any]:
-    """Recall on near duplicates of 399 photos, different photos taken for such, and what aligned faces cost and lose."""
+    """Recall on near duplicates of 399 photos, other photos taken for such, and what aligned faces cost and lose."""
     cv2.setNumThreads(1)
     images = [decode(content) for content in photos_of(data, 399)]
     hashes, thumbnails = _hashed(images)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import zipfile
 
 import cv2
 import numpy as np
@@ -12,7 +13,7 @@ import simplejpeg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gan_lib.core.images import decode
+from gan_lib.core.images import PixelFormat, decode
 from gan_lib.preprocessing.duplicates.alignment import aligned_correlation, rough_correlations
 from gan_lib.preprocessing.duplicates.candidates import Candidates, candidates_among
 from gan_lib.preprocessing.duplicates.matching import COLUMNS, LEAST_SCORE, find_duplicates, resembling
@@ -133,7 +134,7 @@ def test_a_thousand_duplicates_of_one_image_cost_neither_a_million_pairs_nor_a_m
     candidates = candidates_among(phash)
     assert len(candidates) < 2000 * 64
     assert set(candidates.second.tolist()) >= set(range(32, 2000))  # all but the first are tied to an earlier one
-    assert {first for first, _ in resembling(phash[:300], one_thumbnail).values()} == {0}
+    assert {first for first, _ in resembling(phash[:60], one_thumbnail).values()} == {0}
 
 
 @pytest.mark.parametrize("name", PHOTOS)
@@ -191,6 +192,18 @@ def test_the_report_shows_the_least_certain_pair_first_and_escapes_names():
 
 def test_a_plain_area_looks_like_nothing():
     assert perceptual_hashes(np.full((50, 50, 3), 77, np.uint8)) is None
+
+
+def test_aligned_faces_of_different_people_all_stay(shared_data):
+    with zipfile.ZipFile(shared_data / "smiles.zip") as archive:
+        names = sorted(name for name in archive.namelist() if name.endswith(".jpg"))[::6]
+        faces = [decode(archive.read(name), None, PixelFormat(channels=1)) for name in names]
+    phash = np.frombuffer(b"".join(perceptual_hashes(face) for face in faces), "<u8").reshape(-1, len(VIEWS))
+    thumbnails = np.stack([thumbnail_of(face) for face in faces])
+    candidates = candidates_among(phash)
+    assert len(np.unique(candidates.second)) > 0.02 * len(faces)  # which the hash alone would drop
+    # Of all 13,165 faces 23 are another's duplicate (one photo twice); a sixth of them holds fewer such pairs.
+    assert len(resembling(phash, thumbnails.__getitem__)) <= 5
 
 
 def test_recompressed_resized_and_cropped_photos_are_dropped_and_the_originals_stay(run, photos, tmp_path):

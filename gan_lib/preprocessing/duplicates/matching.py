@@ -38,7 +38,7 @@ ThumbnailsOf = Callable[[NDArray[np.int64]], Thumbnails]
 # faces 23 score above the bound, all of them one photo twice, and the first pair that shows two people 0.944.
 LEAST_SCORE = 0.98
 
-# Before any alignment: near duplicates have at least 0.63 (of 3,400 pairs of photos and 2,100 of faces), and a quarter
+# Before any alignment: near duplicates have at least 0.63 (3,400 pairs of photos, 2,100 of faces), and about a sixth
 # of the candidates among aligned faces have less.
 _LEAST_ROUGH = 0.6
 
