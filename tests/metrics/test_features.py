@@ -208,6 +208,7 @@ def test_fid_on_the_default_features_grows_with_noise_blur_and_dropped_modes(ima
     assert_worse_sets_have_greater_fid(imagenet, images, labels, rows=100)
 
 
+@pytest.mark.slow
 def test_fid_on_a_classifiers_features_grows_with_noise_blur_and_dropped_modes(fashion):
     images, labels = fashion
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
