@@ -146,7 +146,7 @@ def test_what_a_killed_process_decoded_is_used_again_and_then_makes_room(
 
 
 def test_what_an_earlier_start_of_the_machine_kept_is_removed(images: Dataset, tmp_path: Path):
-    earlier = tmp_path / "cache" / images.fingerprint / "an-earlier-start"
+    earlier = tmp_path / "cache" / images.cache_key / "an-earlier-start"
     earlier.mkdir(parents=True)
     (earlier / "image.rows").write_bytes(bytes(1000))
     DecodedCache(str(tmp_path / "cache"), 1 << 24).open(images)
@@ -154,7 +154,7 @@ def test_what_an_earlier_start_of_the_machine_kept_is_removed(images: Dataset, t
 
 
 def test_the_stored_cache_removes_what_a_killed_process_was_writing(images: Dataset, tmp_path: Path):
-    folder = tmp_path / "cache" / images.fingerprint
+    folder = tmp_path / "cache" / images.cache_key
     folder.mkdir(parents=True)
     old, new = folder / "00000001.aa.tmp", folder / "00000001.bb.tmp"
     for path in (old, new):
