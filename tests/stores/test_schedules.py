@@ -108,7 +108,8 @@ def test_a_restarted_job_ends_as_if_undisturbed_and_what_it_committed_is_whole_a
 
 
 @pytest.mark.slow
-@examples(30_000)
+@pytest.mark.timeout(1500)
+@examples(8_000)
 @given(kinds, st.lists(anything, max_size=200))
 def test_a_restarted_job_ends_as_if_undisturbed_at_length(kind, schedule):
     check_restarts(kind, schedule)
