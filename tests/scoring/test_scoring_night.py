@@ -103,7 +103,7 @@ def assert_scored_once(arrivals: Arrivals, output: Path) -> None:
     ]
     assert sorted(row["key"] for row in rows) == sorted(arrivals.contents)
     assert {row["key"] for row in rows if row["status"] == REJECTED} == arrivals.bad
-    assert {row["load"] for row in rows} <= set(tables.committed())
+    assert {row["commit"] for row in rows} <= set(tables.committed())
     scored = {row["key"]: row["output"] for row in rows if row["status"] != REJECTED}
     assert sorted(results_in(output)) == sorted(scored.values())
     artifact = enlarger()
