@@ -25,7 +25,7 @@ demo: setup
 
 ## Everything but the slow tests, the fastest first.
 test: setup
-	@$(call in_venv,$(VENV)) python -m pytest -m "not slow"
+	@$(call in_venv,$(VENV)) python -m pytest -m "not slow" -n 2 --dist loadfile
 
 ## What to run after every edit: no Spark cluster, no long training.
 test-fast: setup
@@ -36,7 +36,7 @@ test-slow: setup
 
 ## The same tests on current releases, without stock Petastorm.
 test-modern: setup-modern
-	@$(call in_venv,$(MODERN)) python -m pytest -m "not slow"
+	@$(call in_venv,$(MODERN)) python -m pytest -m "not slow" -n 2 --dist loadfile
 
 lint: setup
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
