@@ -6,34 +6,18 @@ import multiprocessing
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from multiprocessing.context import ForkServerContext
 
 import fsspec
-import fsspec.config
 import pytest
 import servers
-from kinds_of_store import Store
+from kinds_of_store import Store, in_environment
 
 from gan_lib.core import storage
 
 # This process may have met fsspec before it could find the module's entry point.
 fsspec.register_implementation("emulated", "emulated_store.EmulatedFileSystem", clobber=True)
-
-
-@contextmanager
-def in_environment(values: dict[str, str]) -> Iterator[None]:
-    """Environment variables for this process and those that it starts, fsspec's configuration included."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in values.items():
-            patch.setenv(name, value)
-        known = {scheme: dict(options) for scheme, options in fsspec.config.conf.items()}
-        fsspec.config.set_conf_env(fsspec.config.conf)
-        try:
-            yield
-        finally:
-            fsspec.config.conf.clear()
-            fsspec.config.conf.update(known)
 
 
 def bucket_on(server: AbstractContextManager[dict[str, str]], url: str) -> Iterator[str]:

@@ -57,7 +57,10 @@ class EmulatedFileSystem(AbstractFileSystem):
         remove(self._disk(path))
 
     def cp_file(self, path1: str, path2: str, **options: Any) -> None:
-        """Copy a file, chunk after chunk, into its final name."""
+        """Copy a file, chunk after chunk, into its final name; make the folder where it is one."""
+        if os.path.isdir(self._disk(path1)):
+            self.makedirs(path2, exist_ok=True)
+            return
         with open(self._disk(path1), "rb") as file:
             self.pipe_file(path2, file.read())
 

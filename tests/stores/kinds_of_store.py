@@ -1,8 +1,13 @@
-"""What a kind of store can do."""
+"""What a kind of store can do, and how processes find it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+
+import fsspec.config
+import pytest
 
 
 @dataclass(frozen=True)
@@ -21,3 +26,18 @@ class Store:
     def conditional(self) -> bool:
         """Whether one of several writers who create a file at once wins."""
         return self.kind != "emulated"
+
+
+@contextmanager
+def in_environment(values: dict[str, str]) -> Iterator[None]:
+    """Environment variables for this process and those that it starts, fsspec's configuration included."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in values.items():
+            patch.setenv(name, value)
+        known = {scheme: dict(options) for scheme, options in fsspec.config.conf.items()}
+        fsspec.config.set_conf_env(fsspec.config.conf)
+        try:
+            yield
+        finally:
+            fsspec.config.conf.clear()
+            fsspec.config.conf.update(known)

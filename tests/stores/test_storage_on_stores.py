@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from multiprocessing.context import ForkServerContext
 
 import elsewhere
 import pytest
-from kinds_of_store import Store
+from kinds_of_store import Store, in_environment
 
 from gan_lib.core import storage
 from gan_lib.core.errors import Rejected, StoreUnavailable, UserError
@@ -33,6 +34,7 @@ NAMES = [
     "\U0001f600",
     "..a",
 ]
+AZURE = "FSSPEC_ABFS_CONNECTION_STRING"
 HALF = 400_000  # bytes: several chunks where rename is emulated
 
 
@@ -281,8 +283,7 @@ def test_a_server_that_is_gone_is_not_an_empty_store(s3_bucket: str, monkeypatch
 
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")  # the client's own, beside ours
-    monkeypatch.setattr(storage, "ATTEMPTS", 1)
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     s3fs.S3FileSystem.clear_instance_cache()
     try:
         url = storage.join(s3_bucket, "x")
@@ -291,3 +292,12 @@ def test_a_server_that_is_gone_is_not_an_empty_store(s3_bucket: str, monkeypatch
                 ask(url)
     finally:
         s3fs.S3FileSystem.clear_instance_cache()
+
+
+@pytest.mark.slow  # Azure's client tries for a minute
+def test_an_azure_server_that_is_gone_is_named_once_its_client_gives_up(azure_container: str):
+    with in_environment({"FSSPEC_ABFS_CONNECTION_STRING": re.sub(r":\d+/", ":9/", os.environ[AZURE])}):
+        started = time.monotonic()
+        with pytest.raises(StoreUnavailable, match="cannot be had now"):
+            storage.exists(storage.join(azure_container, "x"))
+        assert time.monotonic() - started < 120

@@ -26,14 +26,19 @@ _HTTP_REFUSED = frozenset((401, 403))
 _HTTP_TRANSIENT = frozenset((408, 425, 429, 500, 502, 503, 504))
 _BROKEN_CONNECTIONS = frozenset(
     (
-        *("botocore.exceptions.HTTPClientError", "botocore.exceptions.ConnectionError"),
-        "botocore.exceptions.ResponseParserError",
-        *("azure.core.exceptions.ServiceRequestError", "azure.core.exceptions.ServiceResponseError"),
         *("aiohttp.client_exceptions.ClientConnectionError", "aiohttp.client_exceptions.ClientPayloadError"),
         *("requests.exceptions.ConnectionError", "requests.exceptions.Timeout", "urllib3.exceptions.HTTPError"),
         *("requests.exceptions.ChunkedEncodingError", "http.client.IncompleteRead", "ssl.SSLError"),
         *("google.auth.exceptions.TransportError", "fsspec.exceptions.FSTimeoutError"),
         *("asyncio.exceptions.TimeoutError", "paramiko.ssh_exception.SSHException"),
+    )
+)
+# These clients have tried for long by themselves (Azure's for a minute): waiting four times as long helps nobody.
+_GIVEN_UP = frozenset(
+    (
+        *("botocore.exceptions.HTTPClientError", "botocore.exceptions.ConnectionError"),
+        "botocore.exceptions.ResponseParserError",
+        *("azure.core.exceptions.ServiceRequestError", "azure.core.exceptions.ServiceResponseError"),
     )
 )
 _NO_CREDENTIALS = frozenset(
@@ -54,14 +59,15 @@ def problem_of(error: BaseException, url: str) -> StoreUnavailable | MachineInTr
     if not numbers.isdisjoint(_MACHINE) or isinstance(error, MemoryError):
         return MachineInTrouble(f"{url}: this machine cannot go on: {_said(error)}")
     refused = not numbers.isdisjoint(_REFUSED) or not statuses.isdisjoint(_HTTP_REFUSED)
-    if refused or is_transient(error) or _is_one_of(error, _NO_CREDENTIALS) or _is_unexplained(error, url):
+    given_up = _is_one_of(error, _GIVEN_UP) or _is_one_of(error, _NO_CREDENTIALS)
+    if refused or given_up or is_transient(error) or _is_unexplained(error, url):
         return StoreUnavailable(f"{url} cannot be had now: {_said(error)}")
     return None
 
 
 def is_transient(error: BaseException) -> bool:
     """Whether the same request may well succeed a moment later."""
-    if isinstance(error, FileNotFoundError | MachineInTrouble):
+    if isinstance(error, FileNotFoundError | MachineInTrouble) or _is_one_of(error, _GIVEN_UP):
         return False
     numbers, statuses = _codes_of(error)
     timed_out = isinstance(error, TimeoutError | ConnectionError) or _is_one_of(error, _BROKEN_CONNECTIONS)
