@@ -53,7 +53,8 @@ def emulated_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield "emulated://gan-lib-tests"
 
 
-@pytest.fixture(params=["local", "s3", "azure", "emulated"])
+# Azure's server comes from npm, 365 MB of it, once a machine.
+@pytest.fixture(params=["local", "s3", pytest.param("azure", marks=pytest.mark.slow), "emulated"])
 def store(request: pytest.FixtureRequest) -> Store:
     """An empty folder on each kind of store."""
     kind = request.param

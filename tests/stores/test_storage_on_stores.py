@@ -268,7 +268,7 @@ def test_a_record_is_created_once(store: Store):
     assert read_commit_record(url) == {"rows": 3}
 
 
-@pytest.mark.parametrize("scheme", ["s3", "abfs"])
+@pytest.mark.parametrize("scheme", ["s3", pytest.param("abfs", marks=pytest.mark.slow)])
 def test_a_bucket_that_is_missing_is_a_sentence(scheme: str, request: pytest.FixtureRequest):
     request.getfixturevalue({"s3": "s3_bucket", "abfs": "azure_container"}[scheme])
     url = f"{scheme}://no-such-bucket/x"
