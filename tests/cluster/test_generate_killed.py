@@ -18,7 +18,8 @@ from gan_lib.scoring.model import fetch
 from gan_lib.tracking import TrackingSettings
 from tests.scoring.generation.generators import dcgan, registered
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+# Two whole runs of 10,000 samples: minutes.
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(900)]
 
 SAMPLES = 10_000
 PART = 250

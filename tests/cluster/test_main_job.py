@@ -104,7 +104,7 @@ def test_two_ranks_on_two_executors_made_one_generator(main_job: MainJob):
     # each executor has one core, so two processes are two executors; the drift compares the weights of all ranks
     assert "Started distributed training with 2 executor processes" in main_job.output["train"]
     assert '"rank_drift": 0.0' in main_job.output["train"]
-    artifact = Artifact.load(main_job.folder / "training" / "export")
+    artifact = Artifact.load(main_job.folder / "training" / "export" / "generator")
     assert artifact.scale == 4
 
 
@@ -118,7 +118,7 @@ def test_the_evaluation_has_figures_for_every_method_and_a_comparison_grid(main_
 
 
 def test_every_image_is_enlarged_under_its_own_name(main_job: MainJob):
-    artifact = Artifact.load(main_job.folder / "training" / "export")
+    artifact = Artifact.load(main_job.folder / "training" / "export" / "generator")
     for path in (main_job.folder / "held-out").iterdir():
         enlarged = np.asarray(Image.open(main_job.folder / "enlarged" / path.name))
         assert enlarged.shape == (384, 384, 3)
