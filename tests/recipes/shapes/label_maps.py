@@ -2,11 +2,11 @@
 
 import torch
 import torch.nn.functional as F
-from gan_lib.export.architecture import Architecture
 from torch import nn
 
 from gan_lib import losses
 from gan_lib.core import config
+from gan_lib.export.architecture import Architecture
 from gan_lib.export.artifact import Artifact, Tiling
 from gan_lib.export.ports import LabelMap
 from gan_lib.recipes.protocol import Average, Recipe, Update

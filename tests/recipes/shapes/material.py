@@ -7,11 +7,11 @@ from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
-from gan_lib.export.architecture import Architecture
 from torch import Tensor, nn
 from torch.optim import Adam
 
 from gan_lib.core import config, random
+from gan_lib.export.architecture import Architecture
 from gan_lib.export.artifact import Artifact, Tiling
 from gan_lib.export.ports import Image, Port
 from gan_lib.recipes.protocol import Batch, Progress
