@@ -44,7 +44,8 @@ class Duplicates(Settings):
 
     near: bool = False
     """also drop recompressed, resized and slightly cropped duplicates of images: found by a perceptual hash, decided by
-    aligning small thumbnails, and shown in pairs in the version's duplicates.html"""
+    aligning small thumbnails, and shown in pairs in the version's duplicates.html. Frames of a camera that stands
+    still look like duplicates too: leave it off for them"""
 
 
 class Layout(Settings):
