@@ -8,18 +8,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from small_trainings import settings_of
 
-from gan_lib.training.checkpoint import Checkpoints, read
+from gan_lib.training.checkpoint import Checkpoints
 from gan_lib.training.loop import train
 from gan_lib.training.settings import TrainSettings
 from gan_lib.training.tracker import SilentTracker
+from tests.same_checkpoint import different_leaves
 
 IMAGES = 168
 EVERY = 24  # does not divide an epoch of 48: where the data source stands matters
@@ -36,11 +35,7 @@ def test_a_killed_training_ends_in_the_same_bits(recipe, patches, tmp_path):
     for settings in (whole, killed):
         train(settings, 0, 1, torch.device("cpu"), SilentTracker())
     name = f"images-{IMAGES:012d}.pt"
-    expected = dict(leaves(read(f"{whole.checkpoint.folder}/{name}")))
-    found = dict(leaves(read(f"{killed.checkpoint.folder}/{name}")))
-    assert found.keys() == expected.keys()
-    different = [key for key, value in expected.items() if not same(found[key], value)]
-    assert not different
+    assert not different_leaves(f"{whole.checkpoint.folder}/{name}", f"{killed.checkpoint.folder}/{name}")
 
 
 def kill_at_a_random_moment(settings: TrainSettings, folder: Path) -> None:
@@ -60,19 +55,3 @@ def kill_at_a_random_moment(settings: TrainSettings, folder: Path) -> None:
     finally:
         os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, "the training ended before it could be killed"
-
-
-def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Every tensor and number of a checkpoint with its place."""
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from leaves(item, f"{path}/{key}")
-    elif isinstance(value, list | tuple):
-        for number, item in enumerate(value):
-            yield from leaves(item, f"{path}/{number}")
-    else:
-        yield path, value
-
-
-def same(a: Any, b: Any) -> bool:
-    return torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
