@@ -12,7 +12,12 @@ from gan_lib.training.checkpoint import read
 
 def different_leaves(first: str, second: str) -> list[str]:
     """Paths of the tensors and numbers that differ between two checkpoint files, or that one of them lacks."""
-    ours, theirs = (dict(_leaves(read(url))) for url in (first, second))
+    return different_states(read(first), read(second))
+
+
+def different_states(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
+    """As :func:`different_leaves`, of two states that were read."""
+    ours, theirs = dict(_leaves(first)), dict(_leaves(second))
     return [key for key in ours.keys() | theirs.keys() if not _same(ours.get(key), theirs.get(key))]
 
 

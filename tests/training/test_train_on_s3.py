@@ -15,7 +15,6 @@ import mlflow
 import pytest
 import torch
 from small_versions import copy_to, publish_version
-from test_killed import leaves, same
 
 from gan_lib.core import config, storage
 from gan_lib.core.stores.commit_record import read_commit_record
@@ -23,6 +22,7 @@ from gan_lib.export.artifact import Artifact
 from gan_lib.training.checkpoint import Checkpoints
 from gan_lib.training.loop import train
 from gan_lib.training.settings import TrainSettings
+from tests.same_checkpoint import different_states
 
 IMAGES = 480
 EVERY = 24
@@ -121,9 +121,7 @@ def test_a_training_on_s3_is_killed_and_goes_on_to_the_same_bits(s3: str, reposi
     record = read_commit_record(f"{s3}/killed/images-{IMAGES:012d}.json")
     assert record is not None and record["data"]["version"] == 1
     whole = undisturbed(s3)
-    expected, found = (dict(leaves(c.state_after(IMAGES))) for c in (whole, checkpoints))
-    assert found.keys() == expected.keys()
-    assert [key for key, value in expected.items() if not same(found[key], value)] == []
+    assert different_states(whole.state_after(IMAGES), checkpoints.state_after(IMAGES)) == []
 
     runs = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     (version,) = runs.search_model_versions("name = 'on_s3'")
