@@ -9,7 +9,7 @@ job's name. Exit codes: 0 all is well, 2 something is missing.
 from __future__ import annotations
 
 import argparse
-import importlib.util
+import importlib
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 
@@ -28,6 +27,7 @@ from gan_lib.cluster.session import spark_session
 from gan_lib.core import config, storage
 from gan_lib.core.errors import UserError, run_job
 from gan_lib.tracking.credentials import without_credentials
+from gan_lib.tracking.health import server_address, tracking_problems
 from gan_lib.training.data_source import Datasets
 from gan_lib.training.launch.requirements import require
 
@@ -98,13 +98,9 @@ def job_of(argv: Sequence[str] | None) -> tuple[str, Any]:
 
 def settings_class(job: str) -> type[BaseModel]:
     """The class of a job's settings, from the job's own file."""
-    name = f"gan_lib_job_{job}"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{job}.py"))
-        assert spec is not None and spec.loader is not None
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    found: type[BaseModel] = getattr(sys.modules[name], SETTINGS[job])
+    # By the name that it has here: a file that is loaded under two names hides the sentences of its settings.
+    module = importlib.import_module(f"{__package__}.{job}" if __package__ else job)
+    found: type[BaseModel] = getattr(module, SETTINGS[job])
     return found
 
 
@@ -121,36 +117,11 @@ def for_job(job: str, settings: Any, location: Location) -> Location:
 
 
 def check_tracking(settings: Any, executors: bool, problems: list[str]) -> Needs:
-    """Ask MLflow's tracking store and registry for something small, from the driver; what executors need beside."""
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-    before = len(problems)
-    store = tracking.store_of(settings.tracking)
-    registry = tracking.Store(store.registry_uri, store.registry_uri)
-    if not is_missing_file(store.uri):
-        with explained(problems):
-            store.require_answer()
-            with store.explained("listing experiments"):
-                store.client().search_experiments(max_results=1)
-    if registry.uri != store.uri or (len(problems) == before and not is_missing_file(registry.uri)):
-        with explained(problems, "" if registry.uri == store.uri else "tracking.registry_uri"):
-            registry.require_answer()
-            with registry.explained("listing registered models"):
-                registry.client().search_registered_models(max_results=1)
-    if len(problems) == before:
-        for uri in models_of(settings):
-            with explained(problems):
-                tracking.resolve(uri, settings.tracking)
-    parts = urlsplit(store.uri)
-    addresses: tuple[tuple[str, int], ...] = ()
-    if executors and len(problems) == before and parts.scheme in ("http", "https") and parts.hostname:
-        addresses = ((parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)),)
-    return Needs(modules_of(settings), addresses, gpus=executors and settings.launch.gpus)
-
-
-def is_missing_file(uri: str) -> bool:
-    """Whether ``uri`` is that of an SQLite file that MLflow has yet to make: to ask would make it."""
-    return uri.startswith("sqlite:///") and not os.path.exists(uri.removeprefix("sqlite:///"))
+    """Ask MLflow from the driver; what executors need beside."""
+    found = tracking_problems(settings.tracking, models_of(settings))
+    address = server_address(settings.tracking) if executors and not found else None
+    problems += found
+    return Needs(modules_of(settings), (address,) if address else (), gpus=executors and settings.launch.gpus)
 
 
 def tracking_file(settings: Any) -> list[Location]:
@@ -198,7 +169,7 @@ def explained(problems: list[str], what: str = "") -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        problems.append(f"{what}: {error}" if what.startswith("tracking") else str(error))
+        problems.append(str(error))
     except Exception as error:
         if not what:
             raise

@@ -36,6 +36,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=cost)
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Files' contents are not names: an encoder may stamp the time into them, and all test processes must agree."""
+    return argname if isinstance(val, bytes | bytearray) else None
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
     """The root of the checkout."""

@@ -27,14 +27,10 @@ JOB_SETTINGS = {
 }
 
 
-# Imported before any test runs, as a job is: pydantic finds the sentences of a class in its source while it is made,
-# and no longer does so once other tests have filled sys.modules.
-JOB_MODULES = {name: importlib.import_module(f"jobs.{name}") for name in JOB_SETTINGS}
-
-
 @pytest.fixture
-def job_module(request: pytest.FixtureRequest) -> ModuleType:
-    return JOB_MODULES[request.param]
+def job_module(repository: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> ModuleType:
+    monkeypatch.syspath_prepend(repository)
+    return importlib.import_module(f"jobs.{request.param}")
 
 
 def settings_of(module: ModuleType) -> type[pydantic.BaseModel]:

@@ -342,6 +342,11 @@ def list_names(url: str) -> list[str]:
 
     Files that are still being written are not among them. Raises what :func:`read_bytes` raises.
     """
+    return sorted(name for name in _names_in(url) if not is_temporary(name))
+
+
+def _names_in(url: str) -> set[str]:
+    """A set: an object store may hold both x and x/y."""
     fs, path = open_store(url)
 
     def names() -> list[str]:
@@ -351,15 +356,21 @@ def list_names(url: str) -> list[str]:
         listed = [str(entry).rstrip("/") for entry in fs.ls(path, detail=False)]
         return [entry.rpartition("/")[2] for entry in listed if entry.strip("/") != path.strip("/")]
 
-    try:  # a set: an object store may hold both x and x/y
-        return sorted({name for name in _tried(names, url) if name and not is_temporary(name)})
+    try:
+        return {name for name in _tried(names, url) if name}
     except (FileNotFoundError, NotADirectoryError):
-        return []
+        return set()
 
 
 def is_temporary(name: str) -> bool:
     """Whether a file is called as :func:`writing` calls what is not whole yet."""
     return _TEMPORARY.fullmatch(name) is not None
+
+
+def sweep_folder(url: str) -> None:
+    """As :func:`sweep_temporaries`, of files right in the folder ``url`` alone: others may be at work below it."""
+    for name in filter(is_temporary, _names_in(url)):
+        remove_tree(join(url, name))
 
 
 def sweep_temporaries(url: str) -> int:

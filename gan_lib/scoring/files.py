@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from gan_lib.cluster.bin_packing import bin_pack
+from gan_lib.cluster.slots import default_parallelism
 from gan_lib.core import storage
 from gan_lib.core.errors import UserError
 from gan_lib.core.listing import Branch, files_of
@@ -90,7 +91,7 @@ def name_outputs(keys: Sequence[str], output: OutputSettings, taken: Iterable[st
 
 def in_tasks(spark: SparkSession, files: Sequence[File], outputs: Sequence[str | None], tasks: int | None) -> DataFrame:
     """One row and one partition for each task; all tasks have about the same bytes, the largest files come first."""
-    count = min(len(files), tasks or TASKS_A_SLOT * slots(spark))
+    count = min(len(files), tasks or TASKS_A_SLOT * default_parallelism(spark))
     rows = [
         (
             task,
@@ -104,14 +105,6 @@ def in_tasks(spark: SparkSession, files: Sequence[File], outputs: Sequence[str |
     frame = spark.createDataFrame(rows, _TASK_SCHEMA)
     # Ranges over as many distinct values as partitions: each gets exactly one, which a hash would not do.
     return frame.repartitionByRange(count, "task")
-
-
-def slots(spark: SparkSession) -> int:
-    """How many tasks run at once."""
-    try:
-        return max(1, spark.sparkContext.defaultParallelism)
-    except Exception:  # Spark Connect has no SparkContext, and each version its own way to say so
-        return 16
 
 
 def _files_in(root: str) -> Iterator[File]:

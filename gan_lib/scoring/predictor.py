@@ -6,7 +6,7 @@ Knows nothing of files, images' borders or Spark.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,6 +15,8 @@ from gan_lib.core.allocator import keep_freed_memory
 from gan_lib.export.artifact import Artifact, pad_to_divisor, to_images, to_values
 from gan_lib.export.ports import Image, LabelMap, Mask, Port
 from gan_lib.scoring.settings import TilingSettings
+
+Result = TypeVar("Result")
 
 CPU_BATCH_PIXELS = 256 * 256
 GPU_BATCH_PIXELS = 1024 * 1024
@@ -62,15 +64,9 @@ class TilePredictor:
         Raises:
             OutOfMemory: a single tile does not fit.
         """
-        try:
-            return self._predict(batch)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            message = str(error).partition("\n")[0] or "MemoryError"
-        # Only here, outside the handler, is the failed batch gone that the exception's frames held.
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+        results, message = in_memory(lambda: self._predict(batch), self.device)
+        if results is not None:
+            return results
         tiles = batch[self._image]
         if len(tiles) == 1:
             raise OutOfMemory(f"a tile of {tiles.shape[-2]}x{tiles.shape[-1]} pixels does not fit: {message}")
@@ -134,6 +130,20 @@ def ensembled(net: Callable[..., Tensor], turned: Sequence[bool]) -> Callable[..
         return torch.stack(results).mean(0)
 
     return average
+
+
+def in_memory(run: Callable[[], Result], device: torch.device) -> tuple[Result | None, str]:
+    """What ``run`` returns, and ""; or None and what PyTorch said, where the memory of ``device`` did not suffice."""
+    try:
+        return run(), ""
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        message = str(error).partition("\n")[0] or "MemoryError"
+    # Only here, outside the handler, is the failed batch gone that the exception's frames held.
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    return None, message
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -115,10 +115,11 @@ class Checkpoints:
     def sweep(self) -> None:
         """Remove files that killed writers of checkpoints and exports left half written. Only before anything is
         written: a training has its folder for itself."""
-        export = storage.join(self.folder, "export")
-        for folder in (self.folder, export, *(storage.join(export, name) for name in storage.list_names(export))):
-            for name in _names_of_temporaries(folder):
-                storage.remove_tree(storage.join(folder, name))
+        try:
+            storage.sweep_folder(self.folder)
+            storage.sweep_temporaries(storage.join(self.folder, "export"))
+        except OSError as error:  # nothing depends on it
+            logger.warning("What killed writers left in %s was not removed: %s", self.folder, error)
 
     def _url(self, images: int) -> str:
         return storage.join(self.folder, f"images-{images:012d}.pt")
@@ -207,18 +208,6 @@ def averaged_weights(url: str) -> dict[str, torch.Tensor]:
 def _record_of(url: str) -> str:
     """Where the commit record of the checkpoint at ``url`` lies."""
     return f"{url.removesuffix('.pt')}.json"
-
-
-def _names_of_temporaries(folder: str) -> list[str]:
-    fs, path = storage.open_store(folder)
-    try:
-        names = [str(found).rstrip("/").rpartition("/")[2] for found in fs.ls(path, detail=False)]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except OSError as error:  # nothing depends on it
-        logger.warning("What killed writers left in %s was not removed: %s", folder, error)
-        return []
-    return [name for name in names if storage.is_temporary(name)]
 
 
 def _to_bytes(state: dict[str, Any]) -> bytes:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from gan_lib.cluster.doctor import probe
 from gan_lib.cluster.doctor.probe import Answer
+from gan_lib.cluster.slots import concurrent_tasks
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -48,7 +49,7 @@ def ask_all(spark: SparkSession, request: Mapping[str, Any], timeout: float = 60
     asked = Asked()
     deadline = time.monotonic() + timeout
     known = _settled(spark, deadline)
-    tasks = _slots(spark) or _TASKS_WHERE_UNKNOWN
+    tasks = concurrent_tasks(spark) or _TASKS_WHERE_UNKNOWN
     once = {**request, "seconds": _HOLD_SECONDS}
     _ask(spark, once, tasks, asked, min(deadline, time.monotonic() + timeout / 2))
     asked.failures.update(_failed_tasks(spark))
@@ -178,15 +179,6 @@ def _executors(spark: SparkSession) -> frozenset[str]:
         return frozenset(ids.apply(number) for number in range(ids.size()))
     except Exception:
         return frozenset()
-
-
-def _slots(spark: SparkSession) -> int | None:
-    """Tasks that run at once; None where the session does not tell."""
-    try:
-        context = spark.sparkContext._jsc.sc()
-        return int(context.maxNumConcurrentTasks(context.resourceProfileManager().defaultResourceProfile()))
-    except Exception:
-        return None
 
 
 def _cancel(spark: SparkSession) -> None:

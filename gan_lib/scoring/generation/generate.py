@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from gan_lib.cluster.parallelize import parallelize
+from gan_lib.cluster.slots import default_parallelism
 from gan_lib.core import storage
 from gan_lib.core.config import with_absolute_urls
 from gan_lib.core.errors import TooManyRejects
 from gan_lib.scoring.batch import counted
-from gan_lib.scoring.files import TASKS_A_SLOT, slots
+from gan_lib.scoring.files import TASKS_A_SLOT
 from gan_lib.scoring.generation.commits import CommitRecord, Commits
 from gan_lib.scoring.generation.inputs import InputReader
 from gan_lib.scoring.generation.outputs.publishing import publish, require_unpublished
@@ -120,7 +121,7 @@ def _keep(spark: SparkSession, commits: Commits, parts: Mapping[str, Part]) -> d
         yield pa.RecordBatch.from_arrays([pa.array([len(names)], pa.int64())], ["removed"])
 
     if others:
-        bins = min(len(others), TASKS_A_SLOT * slots(spark))
+        bins = min(len(others), TASKS_A_SLOT * default_parallelism(spark))
         parallelize(spark, [others[start::bins] for start in range(bins)], remove, "removed bigint").collect()
     return kept
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from gan_lib.core.allocator import keep_freed_memory
 from gan_lib.core.errors import UserError
 from gan_lib.export.artifact import Artifact
-from gan_lib.scoring.predictor import OutOfMemory, is_out_of_memory
+from gan_lib.scoring.predictor import OutOfMemory, in_memory
 
 
 class SamplePredictor:
@@ -40,15 +40,9 @@ class SamplePredictor:
             OutOfMemory: a single sample does not fit.
             UserError: the net draws random numbers of its own.
         """
-        try:
-            return self._run(inputs)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            message = str(error).partition("\n")[0] or "MemoryError"
-        # Only here, outside the handler, is the failed batch gone that the exception's frames held.
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+        outputs, message = in_memory(lambda: self._run(inputs), self.device)
+        if outputs is not None:
+            return outputs
         size = len(inputs[0])
         if size == 1:
             raise OutOfMemory(f"a single sample does not fit into the memory of {self.device}: {message}")

@@ -15,9 +15,10 @@ import pyarrow as pa
 from gan_lib.cluster.bin_packing import bin_pack
 from gan_lib.cluster.parallelize import parallelize
 from gan_lib.cluster.session import forget_zip_importers
+from gan_lib.cluster.slots import default_parallelism
 from gan_lib.core.errors import UserError
 from gan_lib.export.ports import Label, Latent, Port
-from gan_lib.scoring.files import TASKS_A_SLOT, slots
+from gan_lib.scoring.files import TASKS_A_SLOT
 from gan_lib.scoring.generation.rows import SampleRow
 from gan_lib.scoring.generation.settings import RowsSettings
 
@@ -96,7 +97,7 @@ class CountedRows:
 
     def run(self, parts: Sequence[Rows], work: Work, tasks: int | None) -> list[str]:
         """See :class:`RowSource`."""
-        count = min(len(parts), tasks or TASKS_A_SLOT * slots(self.spark))
+        count = min(len(parts), tasks or TASKS_A_SLOT * default_parallelism(self.spark))
         bins = [[parts[i].part for i in indices] for indices in bin_pack([part.size for part in parts], count)]
         rows_of = partial(counted_rows, self.first_seed, self.count, self.labels, self.samples_per_part)
 
@@ -147,7 +148,7 @@ class TableRows:
         from pyspark.sql import functions as F
 
         number = int(parts[0].part.rpartition("-")[2])
-        count = min(len(parts), tasks or TASKS_A_SLOT * slots(self.spark))
+        count = min(len(parts), tasks or TASKS_A_SLOT * default_parallelism(self.spark))
         wanted = self._in_parts(number).where(F.col("part").isin([part.part for part in parts]))
 
         def run_group(table: pa.Table) -> pa.Table:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from gan_lib.cluster.slots import concurrent_tasks
 from gan_lib.core.errors import UserError
 from gan_lib.training.launch.settings import LaunchSettings
 
@@ -72,7 +73,7 @@ def _require_one_gpu_a_task(spark: SparkSession) -> None:
 def _require_slots(spark: SparkSession, settings: LaunchSettings) -> None:
     """All ranks start at once or none does: wait for executors to come up, then say how many slots are missing."""
     deadline = time.monotonic() + settings.wait_for_slots
-    while (slots := _slots(spark)) is not None and slots < settings.processes:
+    while (slots := concurrent_tasks(spark)) is not None and slots < settings.processes:
         if time.monotonic() >= deadline:
             raise LaunchError(
                 f"launch.processes is {settings.processes}, and the cluster runs {slots} tasks at once: raise "
@@ -80,12 +81,3 @@ def _require_slots(spark: SparkSession, settings: LaunchSettings) -> None:
                 "or lower launch.processes."
             )
         time.sleep(1.0)
-
-
-def _slots(spark: SparkSession) -> int | None:
-    """Tasks that the cluster runs at once now; None where a Spark Connect session does not tell."""
-    try:
-        context = spark.sparkContext._jsc.sc()
-    except Exception:
-        return None
-    return int(context.maxNumConcurrentTasks(context.resourceProfileManager().defaultResourceProfile()))
