@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from gan_lib.cluster.parallelize import parallelize
 from gan_lib.core.images import ImageRejected, Limits, Pixels
-from gan_lib.evaluation.measured import COLUMNS, Measured, to_batch
+from gan_lib.evaluation.measured import COLUMNS, Measured, summarise, to_batch
 from gan_lib.scoring.batch import counted
 from gan_lib.scoring.model import Model, predictor_in_worker
 from gan_lib.scoring.pipeline import Pipeline, Request
@@ -77,6 +77,21 @@ class Outcome:
     rows: Sequence[Measured]
     columns: Sequence[str]
     """Of the comparison grid: methods, from left to right."""
+    protocol: Mapping[str, str] = field(default_factory=dict)
+    """Metric -> what must be alike before two numbers of that name may be compared."""
+    figures: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Method -> metric -> a number about all samples together, such as FID."""
+    best: Sequence[Measured] = ()
+    """The rows, all with crops, of the samples that the first model did best on by the first metric; best first."""
+    worst: Sequence[Measured] = ()
+    """The same of those it did worst on; worst first."""
+
+    def summary(self) -> dict[str, Any]:
+        """As :func:`~gan_lib.evaluation.measured.summarise`, the ``figures`` among the means, and the ``protocol``."""
+        found = summarise(self.rows)
+        methods = dict.fromkeys([*found["means"], *self.figures])
+        means = {method: {**found["means"].get(method, {}), **self.figures.get(method, {})} for method in methods}
+        return {**found, "means": means, "protocol": dict(self.protocol)}
 
 
 def _keep_pixels(request: Request) -> None:
