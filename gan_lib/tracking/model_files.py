@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import tempfile
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -58,39 +57,33 @@ _LOADED_WITH = (
 _EXAMPLE_SIDE = 16  # pixels
 
 
-def save_model(path: Path, folder: str) -> str:
-    """Write the artifact in ``folder`` (any store) as an MLflow model to ``path``; return a digest of the artifact.
-
-    The model carries this package's code and pins what it was made with. The net is not built.
+def copy_artifact(folder: str, to: Path) -> str:
+    """Bring the artifact in ``folder`` (any store) into the folder ``to``; return a digest of its files.
 
     Raises:
         ArtifactError: ``folder`` holds no artifact.
     """
-    described = read_description(folder)
-    with tempfile.TemporaryDirectory() as scratch:
-        artifact = Path(scratch, "artifact")
-        artifact.mkdir()
-        digest = hashlib.sha256()
-        for name in (WEIGHTS, DESCRIPTION):
-            content = _read(storage.join(folder, name))
-            digest.update(content)
-            (artifact / name).write_bytes(content)
-        _save_pyfunc(path, artifact, described)
+    read_description(folder)
+    digest = hashlib.sha256()
+    for name in (WEIGHTS, DESCRIPTION):
+        content = _read(storage.join(folder, name))
+        digest.update(content)
+        (to / name).write_bytes(content)
     return digest.hexdigest()
 
 
-def _read(url: str) -> bytes:
-    try:
-        return storage.read_bytes(url)
-    except FileNotFoundError:
-        raise ArtifactError(f"There is no {url}: the artifact is not whole.") from None
+def save_model(path: Path, artifact: Path, described: Description, run_id: str, model_id: str | None) -> None:
+    """Write an artifact as an MLflow model to ``path``: of the run that made it, and of its LoggedModel.
 
-
-def _save_pyfunc(path: Path, artifact: Path, described: Description) -> None:
+    The model carries this package's code and pins what it was made with. The net is not built.
+    """
     import mlflow.pyfunc
+    from mlflow.models import Model
 
+    ids = {} if model_id is None else {"model_id": model_id}
     mlflow.pyfunc.save_model(
         path=str(path),
+        mlflow_model=Model(run_id=run_id, **ids),
         loader_module=LOADER,
         data_path=str(artifact),
         code_paths=[str(Path(gan_lib.__file__).parent)],
@@ -98,6 +91,13 @@ def _save_pyfunc(path: Path, artifact: Path, described: Description) -> None:
         input_example=input_example(described),
         pip_requirements=_pins(),
     )
+
+
+def _read(url: str) -> bytes:
+    try:
+        return storage.read_bytes(url)
+    except FileNotFoundError:
+        raise ArtifactError(f"There is no {url}: the artifact is not whole.") from None
 
 
 def model_signature(described: Description) -> ModelSignature:

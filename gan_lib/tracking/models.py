@@ -6,13 +6,18 @@ import os
 import re
 import tempfile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
+from gan_lib.tracking.logged_models import keep_model, link_version, log_metrics_of
+from gan_lib.tracking.model_card import DIGEST_TAG, LOGGED_MODEL_TAG, ModelCard
 from gan_lib.tracking.runs import Run
 from gan_lib.tracking.settings import TrackingSettings
 from gan_lib.tracking.store import Store, TrackingError, store_of
+
+if TYPE_CHECKING:
+    from gan_lib.export.description import Description
 
 
 class ModelVersion(NamedTuple):
@@ -27,27 +32,64 @@ def register(run: Run, folder: str, name: str, alias: str | None = None) -> Mode
     """Save the artifact in ``folder`` (any store) to ``run`` and make it a new version of the model ``name``.
 
     Any artifact will do; its ports say which columns the model takes and gives, see
-    :mod:`gan_lib.tracking.model_files`. A run may register several models.
+    :mod:`gan_lib.tracking.model_files`. A run may register several models; one that it has registered before under
+    this name stays the version that it is. What the version tells of itself is a :class:`ModelCard` of the run.
 
     Raises:
         ArtifactError: ``folder`` holds no artifact.
         TrackingError: the registry refuses or is away.
     """
-    from gan_lib.tracking.model_files import save_model  # which imports torch
+    from gan_lib.tracking.model_files import copy_artifact  # which imports torch
 
     store = run.address.store
     client = store.client()
     with tempfile.TemporaryDirectory() as scratch, store.explained(f"registering {name}"):
-        digest = save_model(Path(scratch, "model"), folder)
-        # by content: a training that goes on and registers again must not change the version before
-        kept = f"models/{name}/{digest[:12]}"
-        client.log_artifacts(run.id, str(Path(scratch, "model")), kept)
-        _ensure_registered(client, name)
-        source = f"{client.get_run(run.id).info.artifact_uri}/{kept}"
-        version = str(client.create_model_version(name, source, run.id).version)
-        if alias is not None:
+        digest = copy_artifact(folder, Path(scratch))
+        before = _registered_before(client, name, run.id, digest)
+        version = before or _new_version(client, run.id, scratch, name, digest)
+        if alias is not None and not (before and _names_later_version(client, name, alias, version)):
             client.set_registered_model_alias(name, alias, version)
     return ModelVersion(name, version, run.id)
+
+
+def _registered_before(client: Any, name: str, run_id: str, digest: str) -> str | None:
+    """The version that this run made of the same artifact; None where it made none."""
+    for found in client.search_model_versions(f"name='{name}'"):
+        # Unity Catalog leaves the tags out of what it finds
+        if found.run_id == run_id and client.get_model_version(name, found.version).tags.get(DIGEST_TAG) == digest:
+            return str(found.version)
+    return None
+
+
+def _new_version(client: Any, run_id: str, artifact: str, name: str, digest: str) -> str:
+    """Upload the artifact and register it, whole with all that it tells of itself."""
+    from gan_lib.export.description import read_description
+    from gan_lib.tracking.model_files import save_model
+
+    described = read_description(artifact)
+    run = client.get_run(run_id)
+    card = ModelCard.of(run)
+
+    def save(path: Path, model_id: str | None) -> None:
+        save_model(path, Path(artifact), described, run_id, model_id)
+
+    kept = keep_model(client, run, name, digest, card, save)
+    tags, ids = card.tags(digest), {}
+    if kept.model_id is not None:
+        log_metrics_of(client, kept.model_id, card)
+        tags, ids = {**tags, LOGGED_MODEL_TAG: kept.model_id}, {"model_id": kept.model_id}
+    _ensure_registered(client, name, card, described)
+    text = card.description(described)
+    version = str(client.create_model_version(name, kept.source, run_id, tags=tags, description=text, **ids).version)
+    if kept.model_id is not None:
+        link_version(client, kept.model_id, name, version)
+    return version
+
+
+def _names_later_version(client: Any, name: str, alias: str, version: str) -> bool:
+    """Whether another training took over ``alias``: one that is merely run again must not take it back."""
+    named = client.get_registered_model(name).aliases.get(alias)
+    return named is not None and int(named) >= int(version)
 
 
 def set_alias(model: ModelVersion, alias: str, settings: TrackingSettings | None = None) -> None:
@@ -111,13 +153,13 @@ def _location(store: Store, model: ModelVersion) -> str:
     return str(store.client().get_model_version_download_uri(model.name, model.version))
 
 
-def _ensure_registered(client: Any, name: str) -> None:
+def _ensure_registered(client: Any, name: str, card: ModelCard, described: Description) -> None:
     from mlflow.exceptions import MlflowException
 
     try:
-        client.create_registered_model(name)
+        client.create_registered_model(name, description=card.purpose(described))
     except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+        if error.error_code not in ("RESOURCE_ALREADY_EXISTS", "ALREADY_EXISTS"):
             raise
 
 
