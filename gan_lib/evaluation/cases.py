@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -19,7 +19,7 @@ from gan_lib.core.images import ImageRejected, Limits, encode_png
 from gan_lib.core.listing import Branch, Entry, files_of, require_folder
 from gan_lib.dataset.catalog import Dataset, RowGroup, open_dataset
 from gan_lib.dataset.schema import DecodeError, Field, ImageField, Schema
-from gan_lib.evaluation.settings import DatasetPairs, FolderPairs
+from gan_lib.evaluation.data_settings import DatasetImages, DatasetPairs, FolderPairs
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,34 @@ class Piece(ABC):
     """The samples of one task; it travels to the workers."""
 
     @abstractmethod
+    def names(self) -> Sequence[str]:
+        """Of its samples, in order."""
+
+    @abstractmethod
     def cases(self) -> Iterator[Case]:
         """Its samples, in order."""
+
+
+@dataclass(frozen=True)
+class ChosenPiece(Piece):
+    """Some samples of another piece."""
+
+    whole: Piece
+    chosen: frozenset[str]
+
+    def names(self) -> Sequence[str]:
+        """See :class:`Piece`."""
+        return [name for name in self.whole.names() if name in self.chosen]
+
+    def cases(self) -> Iterator[Case]:
+        """See :class:`Piece`."""
+        return (case for case in self.whole.cases() if case.name in self.chosen)
+
+
+def only(pieces: Sequence[Piece], names: Collection[str]) -> list[Piece]:
+    """The samples ``names`` of ``pieces``; pieces without any are left out."""
+    chosen = frozenset(names)
+    return [ChosenPiece(piece, chosen) for piece in pieces if not chosen.isdisjoint(piece.names())]
 
 
 @dataclass(frozen=True)
@@ -55,6 +81,10 @@ class FilesPiece(Piece):
 
     files: tuple[tuple[str, str, str], ...]
     limits: Limits
+
+    def names(self) -> Sequence[str]:
+        """See :class:`Piece`."""
+        return [name for name, _, _ in self.files]
 
     def cases(self) -> Iterator[Case]:
         """See :class:`Piece`."""
@@ -73,7 +103,14 @@ class RowGroupPiece(Piece):
     group: RowGroup
     schema: Schema
     first_row: int
-    pairs: DatasetPairs
+    input: str
+    """Field that the models are given."""
+    target: str | None
+    """Field with what should come of it."""
+
+    def names(self) -> Sequence[str]:
+        """See :class:`Piece`."""
+        return [row_name(self.first_row + number) for number in range(self.group.rows)]
 
     def cases(self) -> Iterator[Case]:
         """See :class:`Piece`."""
@@ -90,7 +127,8 @@ class RowGroupPiece(Piece):
             values = {field.name: _value(field, row[field.name]) for field in self.schema}
         except DecodeError as error:
             raise ImageRejected("corrupt", str(error)) from None
-        return Content(values.pop(self.pairs.input), values.pop(self.pairs.target), values)
+        given = values.pop(self.input)
+        return Content(given, b"" if self.target is None else values.pop(self.target), values)
 
 
 def row_name(number: int) -> str:
@@ -98,17 +136,40 @@ def row_name(number: int) -> str:
     return f"row {number:08d}"
 
 
-def image_cases(url: str, limits: Limits, tasks: int) -> tuple[list[str], list[Piece]]:
-    """The files of a folder: their names in order, and pieces for at most ``tasks`` tasks.
+def image_cases(images: str | DatasetImages, limits: Limits, tasks: int) -> tuple[list[str], list[Piece]]:
+    """The images of a folder, or of a dataset: their names in order, and pieces for at most ``tasks`` tasks.
+
+    A dataset has a piece for each row group, however many.
 
     Raises:
         UserError: there is no such folder, or nothing is in it.
+        DatasetError: there is no such dataset, split, version or field.
     """
-    files = _files(url)
+    if isinstance(images, DatasetImages):
+        return _dataset_images(images)
+    files = _files(images)
     names = sorted(files)
     return names, _share_out(
         [(name, files[name].url, "") for name in names], [files[n].size for n in names], limits, tasks
     )
+
+
+def image_blocks(images: str | DatasetImages, limits: Limits, size: int) -> tuple[list[str], list[Piece]]:
+    """As :func:`image_cases`, a folder cut into pieces of ``size`` images that follow each other.
+
+    So a block of ``size`` images, counted from a piece's first, holds the same ones however many tasks there are.
+    """
+    if isinstance(images, DatasetImages):
+        return _dataset_images(images)
+    files = _files(images)
+    names = sorted(files)
+    blocks = [names[start : start + size] for start in range(0, len(names), size)]
+    return names, [FilesPiece(tuple((name, files[name].url, "") for name in block), limits) for block in blocks]
+
+
+def _dataset_images(images: DatasetImages) -> tuple[list[str], list[Piece]]:
+    dataset = open_dataset(storage.absolute(images.url), images.split, images.version).select(images.image)
+    return _names_of(dataset), list(_row_group_pieces(dataset, dataset.schema, images.image, None))
 
 
 def folder_pairs(pairs: FolderPairs, limits: Limits, tasks: int) -> tuple[list[str], list[Piece]]:
@@ -137,13 +198,17 @@ def dataset_pairs(pairs: DatasetPairs, beside: Sequence[str]) -> tuple[list[str]
     known = {field.name for field in dataset.schema}
     wanted = [pairs.input, pairs.target, *(name for name in beside if name in known)]
     schema = dataset.select(*dict.fromkeys(wanted)).schema
-    return [row_name(number) for number in range(dataset.rows)], list(_row_group_pieces(dataset, schema, pairs))
+    return _names_of(dataset), list(_row_group_pieces(dataset, schema, pairs.input, pairs.target))
 
 
-def _row_group_pieces(dataset: Dataset, schema: Schema, pairs: DatasetPairs) -> Iterator[Piece]:
+def _names_of(dataset: Dataset) -> list[str]:
+    return [row_name(number) for number in range(dataset.rows)]
+
+
+def _row_group_pieces(dataset: Dataset, schema: Schema, input: str, target: str | None) -> Iterator[Piece]:
     first_row = 0
     for group in dataset.row_groups:
-        yield RowGroupPiece(group, schema, first_row, pairs)
+        yield RowGroupPiece(group, schema, first_row, input, target)
         first_row += group.rows
 
 
@@ -173,8 +238,8 @@ def _share_out(files: Sequence[tuple[str, str, str]], sizes: Sequence[int], limi
 def _read_file(url: str, limit: int) -> bytes:
     try:
         return storage.read_range(url, 0, limit + 1)  # enough to see the excess
-    except Exception as error:  # each store has its own; all of them mean that this sample cannot be had
-        raise ImageRejected("unreadable", f"{type(error).__name__}: {error}") from None
+    except FileNotFoundError:  # a store that is away, or a machine in trouble, says nothing about the sample
+        raise ImageRejected("unreadable", f"{url} is not there any more") from None
 
 
 def _value(field: Field, stored: Any) -> Any:

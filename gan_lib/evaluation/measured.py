@@ -47,19 +47,27 @@ def to_batch(rows: Sequence[Measured]) -> pa.RecordBatch:
     return pa.RecordBatch.from_pylist(values, schema=SCHEMA)
 
 
-def summarise(rows: Sequence[Measured]) -> dict[str, Any]:
-    """How many ``samples`` every method came through, why others were ``rejected``, and the ``means`` over the former.
+def values_of(rows: Sequence[Measured]) -> dict[str, dict[str, list[float]]]:
+    """Method -> metric -> its value on each sample that every method came through.
 
     A metric that is infinite, the PSNR of equal images, counts as 100 dB.
     """
+    rejected = {row.name for row in rows if row.reason is not None}
+    values: dict[str, dict[str, list[float]]] = {}
+    for row in rows:
+        for metric, value in row.metrics.items() if row.name not in rejected else ():
+            values.setdefault(row.method, {}).setdefault(metric, []).append(min(value, MOST_DECIBELS))
+    return values
+
+
+def summarise(rows: Sequence[Measured]) -> dict[str, Any]:
+    """How many ``samples`` every method came through, why others were ``rejected``, and the ``means`` over the former.
+
+    The means are those of :func:`values_of`.
+    """
     rejected = {row.name: row.reason for row in rows if row.reason is not None}
-    counted = [row for row in rows if row.name not in rejected]
-    figures: dict[str, dict[str, list[float]]] = {}
-    for row in counted:
-        for metric, value in row.metrics.items():
-            figures.setdefault(row.method, {}).setdefault(metric, []).append(min(value, MOST_DECIBELS))
     means = {
         method: {metric: float(np.mean(values)) for metric, values in metrics.items()}
-        for method, metrics in figures.items()
+        for method, metrics in values_of(rows).items()
     }
-    return {"samples": len({row.name for row in counted}), "rejected": rejected, "means": means}
+    return {"samples": len({row.name for row in rows} - rejected.keys()), "rejected": rejected, "means": means}

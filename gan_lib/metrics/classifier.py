@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from gan_lib.core import storage
 from gan_lib.core.random import derive_seed, random_bits
-from gan_lib.metrics.features import Features, weights_digest
+from gan_lib.metrics.features import Features, Normalize, Resize, weights_digest
 
 _HELD_OUT = 10
 """One image in so many is not trained on: the accuracy in the name is theirs."""
@@ -99,20 +99,15 @@ def classifier_features(
 
 def _as_features(net: SmallClassifier, name: str, shape: torch.Size) -> Features:
     _, channels, height, width = shape
-
-    def resize(images: Tensor) -> Tensor:
-        if tuple(images.shape[-2:]) == (height, width):
-            return images
-        return F.interpolate(images.float(), (height, width), mode="bilinear", antialias=True, align_corners=False)
-
-    def normalize(images: Tensor) -> Tensor:
-        if images.shape[1] != channels:
-            raise ValueError(f"the classifier knows images of {channels} channels, not {images.shape[1]}")
-        return _normalized(images)
-
-    digest = weights_digest(net.state_dict())
-    resizer = f"bilinear {height} x {width}, antialiased"
-    return Features(name, digest, net, resize, normalize, resizer, net.head.in_features)
+    return Features(
+        name,
+        weights_digest(net.state_dict()),
+        net,
+        Resize(height, width, "bilinear", antialias=True),
+        Normalize((0.5,) * channels, (0.5,) * channels),
+        net.head.in_features,
+        net.head.out_features,
+    )
 
 
 def _trained(images: Tensor, labels: Tensor, training: ClassifierTraining) -> tuple[SmallClassifier, Tensor]:

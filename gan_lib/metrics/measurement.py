@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 
 
@@ -25,6 +26,16 @@ class MetricProtocol:
     def as_dict(self) -> dict[str, str | int]:
         """Plain values for a table or a tag, those with no bearing left away."""
         return {key: value for key, value in asdict(self).items() if value is not None}
+
+    def key(self, metric: str) -> str:
+        """``metric`` with all of the protocol that two numbers in one chart must share; letters, digits, "_", "-", "."
+
+        The count of samples is part of it where it shifts the number, as it does where sets are compared by features.
+        """
+        parts = [metric, self.channels, None if self.crop is None else f"crop {self.crop}", self.resizer, self.features]
+        if self.features is not None and self.crop is None:
+            parts.append(f"n {self.samples}")
+        return ".".join(re.sub(r"[^A-Za-z0-9_.-]+", "-", part).strip("-") for part in parts if part)
 
     def __str__(self) -> str:
         return ", ".join(f"{key} {value}" for key, value in self.as_dict().items())

@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plain:
-    """Files as they are, where there is no broadcast (Spark Connect): Spark itself ships large functions well."""
+    """A value as it is, where there is no broadcast (Spark Connect): Spark itself ships large functions well."""
 
-    value: dict[str, bytes]
+    value: Any
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def fetch(
         files = {name: (Path(folder) / name).read_bytes() for name in (WEIGHTS, DESCRIPTION)}
     digest = hashlib.sha256(b"".join(files[name] for name in sorted(files))).hexdigest()
     allowed = trusted_packages(trusted)  # the driver's environment counts, not the workers'
-    return Model(found.name, found.version, found.run_id, digest, description, allowed, _shared(spark, files))
+    return Model(found.name, found.version, found.run_id, digest, description, allowed, shared(spark, files))
 
 
 def predictor_in_worker(model: Model, tiling: TilingSettings) -> TilePredictor:
@@ -117,13 +117,14 @@ def set_threads() -> None:
     torch.set_num_threads(max(1, context.cpus() if context is not None else 1))
 
 
-def _shared(spark: SparkSession, files: dict[str, bytes]) -> Any:
+def shared(spark: SparkSession, value: Any) -> Any:
+    """What has ``value`` in every worker: a Spark broadcast, or :class:`Plain` where there is none."""
     try:
-        return spark.sparkContext.broadcast(files)
+        return spark.sparkContext.broadcast(value)
     except (
         Exception
     ):  # Spark Connect and shared Databricks clusters have no SparkContext, and each its own way to say so
-        return Plain(files)
+        return Plain(value)
 
 
 def unpacked(model: Model) -> str:

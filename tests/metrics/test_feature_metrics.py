@@ -9,11 +9,12 @@ import pytest
 import torch
 from scipy import linalg, spatial, special
 
-from gan_lib.metrics.frechet import FrechetDistance, frechet_distance
-from gan_lib.metrics.inception_score import InceptionScore
-from gan_lib.metrics.kernel_distance import kernel_distance, squared_mmd
-from gan_lib.metrics.manifold import coverage, density, precision, recall
-from gan_lib.metrics.metric import FeatureMetric
+from gan_lib.metrics.sets.feature_rows import FeatureRows
+from gan_lib.metrics.sets.frechet import Moments, frechet_distance
+from gan_lib.metrics.sets.frechet import fid as fid_of_moments
+from gan_lib.metrics.sets.inception_score import InceptionScore
+from gan_lib.metrics.sets.kernel_distance import kernel_distance, squared_mmd
+from gan_lib.metrics.sets.manifold import coverage, density, precision, recall
 
 generator = torch.Generator().manual_seed(0)
 REAL = torch.randn(300, 16, generator=generator) @ torch.randn(16, 16, generator=generator)
@@ -21,9 +22,10 @@ FAKE = torch.randn(280, 16, generator=generator) * 2 + 0.5
 
 
 def fid(real: torch.Tensor, fake: torch.Tensor) -> float:
-    metric = FrechetDistance(real.shape[1])
-    metric.update({"real": real, "fake": fake})
-    return metric.compute()
+    sets = [Moments(real.shape[1]), Moments(real.shape[1])]
+    for moments, features in zip(sets, (real, fake), strict=True):
+        moments.update({"features": features})
+    return fid_of_moments(*sets)
 
 
 def test_fid_is_what_scipy_gives():
@@ -161,47 +163,48 @@ def test_the_inception_score_of_certain_and_balanced_answers_is_the_number_of_cl
     assert score(torch.zeros(20, 5), splits=10).compute() == pytest.approx(1)
 
 
-def parts(order: torch.Tensor) -> list[dict[str, torch.Tensor]]:
-    """Batches of 37 rows in ``order``."""
-    chunks = zip(order.split(37), torch.arange(280).split(37), strict=False)
+def batches(rows: torch.Tensor) -> list[dict[str, torch.Tensor]]:
+    """Of 37 rows each."""
+    positions = torch.arange(len(rows)).split(37)
     return [
-        {"real": REAL[a], "real_position": a, "fake": FAKE[b], "fake_position": b, "logits": FAKE[b], "position": b}
-        for a, b in chunks
+        {"features": part, "logits": part, "position": p} for part, p in zip(rows.split(37), positions, strict=True)
     ]
 
 
 @pytest.mark.parametrize(
-    "make",
+    ("make", "value"),
     [
-        lambda: FrechetDistance(16),
-        lambda: InceptionScore(16),
-        lambda: FeatureMetric(lambda real, fake: kernel_distance(real, fake, subsets=5, size=100)[0]),
-        *(lambda measure=measure: FeatureMetric(measure) for measure in (precision, recall, density, coverage)),
+        (lambda: Moments(16), lambda moments: fid_of_moments(moments, moments_of_fake())),
+        (lambda: InceptionScore(16), InceptionScore.compute),
+        (FeatureRows, lambda rows: kernel_distance(rows.rows(), FAKE, subsets=5, size=100)[0]),
     ],
-    ids=["fid", "inception score", "kid", "precision", "recall", "density", "coverage"],
+    ids=["moments", "inception score", "rows"],
 )
-def test_two_merged_halves_are_the_whole_in_any_order(make):
-    whole = make()
-    for batch in parts(torch.arange(300)):
+def test_two_merged_halves_are_the_whole_in_any_order(make, value):
+    whole, halves, merged = make(), [make(), make()], make()
+    for batch in batches(REAL):
         whole.update(batch)
-    rows = parts(torch.arange(300))
-    halves = [make(), make()]
-    for number, batch in enumerate(reversed(rows)):
+    for number, batch in enumerate(reversed(batches(REAL))):
         halves[number % 2].update(batch)
-    merged = make()
     merged.merge([half.state() for half in halves])
-    assert merged.compute() == pytest.approx(whole.compute(), rel=1e-9, abs=1e-9)
-    assert whole.compute() != 0
+    assert value(merged) == pytest.approx(value(whole), rel=1e-9, abs=1e-9)
+    assert value(whole) != 0
+
+
+def moments_of_fake() -> Moments:
+    moments = Moments(16)
+    moments.update({"features": FAKE})
+    return moments
 
 
 def test_a_partition_that_saw_nothing_changes_nothing():
-    some, none = FeatureMetric(precision), FeatureMetric(precision)
-    some.update({"real": REAL, "real_position": torch.arange(300), "fake": REAL, "fake_position": torch.arange(300)})
-    assert math.isnan(none.compute())
+    some, none = FeatureRows(), FeatureRows()
+    some.update({"features": REAL, "position": torch.arange(300)})
+    assert not len(none.rows())
     none.merge([some.state(), none.state()])
-    assert none.compute() == 1
+    assert torch.equal(none.rows(), REAL)
 
 
 def test_rows_without_as_many_positions_are_refused():
     with pytest.raises(ValueError, match="positions"):
-        FeatureMetric(precision).update({"real": REAL, "real_position": torch.arange(3)})
+        FeatureRows().update({"features": REAL, "position": torch.arange(3)})

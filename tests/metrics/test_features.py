@@ -22,10 +22,10 @@ from gan_lib.metrics.features import (
     vgg16_features,
     weights_digest,
 )
-from gan_lib.metrics.frechet import FrechetDistance
 from gan_lib.metrics.measurement import Measurement, MetricProtocol
 from gan_lib.metrics.perceptual import LPIPS, PerceptualDistance
 from gan_lib.metrics.resizing import as_levels, imresize
+from gan_lib.metrics.sets.measures import SetStatistics
 from gan_lib.nets.alexnet import AlexNet
 
 SHORT = ClassifierTraining(steps=60, batch_size=64, base_channels=8)
@@ -176,13 +176,11 @@ def blurred(images: torch.Tensor, strength: float) -> torch.Tensor:
 
 def fids(features: Features, real: torch.Tensor, others: list[torch.Tensor]) -> list[float]:
     """FID of each set to ``real``; each image is embedded by itself, in batches of 64."""
-    embedded = [torch.cat([features.embed(part) for part in images.split(64)]) for images in (real, *others)]
-    found = []
-    for fake in embedded[1:]:
-        metric = FrechetDistance(features.dims)
-        metric.update({"real": embedded[0], "fake": fake})
-        found.append(metric.compute())
-    return found
+    sets = [SetStatistics(["fid"], features) for _ in range(1 + len(others))]
+    for statistics, images in zip(sets, (real, *others), strict=True):
+        for positions in torch.arange(len(images)).split(64):
+            statistics.update(list(images[positions]), positions.tolist())
+    return [fake.measure("fid", sets[0]) for fake in sets[1:]]
 
 
 def assert_worse_sets_have_greater_fid(
@@ -236,7 +234,7 @@ def test_a_classifier_says_its_accuracy_and_the_fingerprint_of_what_made_it(brig
     other = classifier_features(images, 1 - labels, SHORT)
     assert features.name.split("-")[1] != other.name.split("-")[1]
     with pytest.raises(ValueError, match="channels"):
-        features.embed(images[:, :1])
+        features.embed(images[:, :2])
 
 
 def test_one_seed_makes_one_classifier_and_leaves_the_global_random_state_alone(bright_and_dark):

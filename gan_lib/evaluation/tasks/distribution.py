@@ -1,43 +1,38 @@
-"""Tasks without a target: unpaired translation and generation, measured by their distribution, and by eye.
-
-Samples are made and drawn. Measures of a distribution have their place in :func:`require_no_metrics`, but none is built
-in yet.
-"""
+"""Tasks without a target: unpaired translation and generation, measured by their distribution, and by eye."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gan_lib.core.errors import UserError
-from gan_lib.core.images import ImageRejected
-from gan_lib.evaluation.cases import Case, Piece, image_cases
+from gan_lib.core.images import ImageRejected, Limits, Pixels, decode
+from gan_lib.evaluation.cases import Case, Piece, image_blocks
 from gan_lib.evaluation.comparison import whole_in_cell
+from gan_lib.evaluation.data_settings import FolderImages
 from gan_lib.evaluation.inputs_shown import show_whole_input
 from gan_lib.evaluation.measured import INPUT, Measured
-from gan_lib.evaluation.prediction import (
-    TASKS,
-    Outcome,
-    as_rgb,
-    load_predictors,
-    measure_on_cluster,
-    predict,
-)
-from gan_lib.evaluation.settings import GenerationSettings, UnpairedTranslationSettings
+from gan_lib.evaluation.measuring.sets import BLOCK, Made, SetMeasures, measure_sets, pack, set_measures
+from gan_lib.evaluation.prediction import Outcome, as_rgb, load_predictors, predict
+from gan_lib.evaluation.settings import DistributionSettings, GenerationSettings, UnpairedTranslationSettings
 from gan_lib.evaluation.tasks.paired_translation import require_same_size
 from gan_lib.export.artifact import Artifact
 from gan_lib.export.ports import Image, Label, Port
+from gan_lib.metrics.sets.measures import SetStatistics
 from gan_lib.scoring.generation.conditions import conditions_of
 from gan_lib.scoring.generation.maker import SampleMaker
-from gan_lib.scoring.generation.rows import SampleRow
-from gan_lib.scoring.model import Model, device_of_task, set_threads, unpacked
+from gan_lib.scoring.generation.rows import Sample, SampleRow
+from gan_lib.scoring.model import Model, device_of_task, unpacked
 from gan_lib.scoring.predictor import TilePredictor
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-_SAMPLES_A_TASK = 64
+REFERENCE = "reference"
+_SEEDS_A_PIECE = 64  # a multiple of BLOCK
+_First = tuple[int, Piece]
+"""The position of a piece's first sample, and the piece."""
 
 
 def translate_unpaired(
@@ -46,42 +41,92 @@ def translate_unpaired(
     """Translate every image by ``models``.
 
     Raises:
-        UserError: the images are not there, a model does not translate images, or a metric is asked for.
+        UserError: the images or the reference are not there, or a model does not translate images.
     """
-    require_no_metrics(settings.metrics)
     require_same_size(models)
-    names, pieces = image_cases(settings.images, settings.limits, TASKS)
+    measures = set_measures(spark, settings.metrics, settings.features, settings.classifiers)
+    names, pieces = image_blocks(settings.images, settings.limits, BLOCK)
     shown = frozenset(names[: settings.grid_rows])
-    measure = partial(_translate_piece, models=models, settings=settings, shown=shown)
-    return Outcome(measure_on_cluster(spark, pieces, measure, len(names)), [INPUT, *models])
+    make = partial(_translate_piece, models=models, settings=settings, shown=shown)
+    tasks = pack(spark, _with_first(pieces), [len(piece.names()) for piece in pieces])
+    rows, sets = measure_sets(spark, tasks, make, measures, list(models), len(names))
+    return _outcome(spark, settings, measures, rows, sets, [INPUT, *models])
 
 
 def generate(spark: SparkSession, settings: GenerationSettings, models: Mapping[str, Model]) -> Outcome:
     """Make the same seeds' samples by ``models``.
 
     Raises:
-        UserError: a model takes an image, or gives none, or a metric is asked for.
+        UserError: a model takes an image, or gives none, or the reference is not there.
     """
-    require_no_metrics(settings.metrics)
     for name, model in models.items():
         _require_generator(name, model)
+    measures = set_measures(spark, settings.metrics, settings.features, settings.classifiers)
     seeds = range(settings.seed, settings.seed + settings.samples)
-    pieces = [seeds[start : start + _SAMPLES_A_TASK] for start in range(0, len(seeds), _SAMPLES_A_TASK)]
-    measure = partial(_generate_piece, models=models, settings=settings)
-    return Outcome(measure_on_cluster(spark, pieces, measure, len(seeds)), list(models))
+    pieces = [seeds[start : start + _SEEDS_A_PIECE] for start in range(0, len(seeds), _SEEDS_A_PIECE)]
+    make = partial(_generate_piece, models=models, settings=settings)
+    tasks = pack(spark, pieces, [len(piece) for piece in pieces])
+    rows, sets = measure_sets(spark, tasks, make, measures, list(models), len(seeds))
+    return _outcome(spark, settings, measures, rows, sets, list(models))
 
 
-def require_no_metrics(metrics: Sequence[str]) -> None:
-    """Check that no measure of a distribution is asked for.
+def _outcome(
+    spark: SparkSession,
+    settings: DistributionSettings,
+    measures: SetMeasures | None,
+    rows: list[Measured],
+    sets: Mapping[str, SetStatistics],
+    columns: Sequence[str],
+) -> Outcome:
+    if measures is None:
+        return Outcome(rows, columns)
+    reference = None
+    if measures.need_reference and settings.reference is not None:
+        rejects, reference = measure_reference(spark, settings, measures)
+        rows = [*rows, *rejects]
+    samples = min(one.count for one in (*sets.values(), *([reference] if reference is not None else [])))
+    protocols = measures.protocols(samples)
+    return Outcome(
+        rows,
+        columns,
+        protocol={name: str(protocol) for name, protocol in protocols.items()},
+        figures=measures.figures(sets, reference),
+        keys={name: protocol.key(name) for name, protocol in protocols.items()},
+    )
+
+
+def measure_reference(
+    spark: SparkSession, settings: DistributionSettings, measures: SetMeasures
+) -> tuple[list[Measured], SetStatistics]:
+    """Rows of the images that could not be read, and the statistics of all others.
 
     Raises:
-        UserError: one is.
+        UserError: the reference is not there.
     """
-    if metrics:
-        raise UserError(
-            f"metrics names {metrics[0]}, but no distribution metric is configured in this version: "
-            "leave metrics empty, and compare the samples by the comparison grid."
-        )
+    assert settings.reference is not None
+    source = settings.reference.url if isinstance(settings.reference, FolderImages) else settings.reference
+    names, pieces = image_blocks(source, settings.limits, BLOCK)
+    tasks = pack(spark, _with_first(pieces), [len(piece.names()) for piece in pieces])
+    make = partial(_read_piece, limits=settings.limits)
+    rows, sets = measure_sets(spark, tasks, make, measures, [REFERENCE], len(names))
+    return rows, sets[REFERENCE]
+
+
+def _with_first(pieces: Sequence[Piece]) -> list[_First]:
+    first, found = 0, []
+    for piece in pieces:
+        found.append((first, piece))
+        first += len(piece.names())
+    return found
+
+
+def _read_piece(piece: _First, limits: Limits) -> Iterator[Made]:
+    first, cases = piece
+    for position, case in enumerate(cases.cases(), first):
+        try:
+            yield Made(position, [], {REFERENCE: decode(case.read().input, limits)})
+        except ImageRejected as reject:
+            yield Made(position, [Measured(f"{REFERENCE} {case.name}", REFERENCE, reason=str(reject))], {})
 
 
 def _require_generator(name: str, model: Model) -> None:
@@ -93,57 +138,73 @@ def _require_generator(name: str, model: Model) -> None:
     conditions_of(description.inputs)
     if not isinstance(description.outputs.get(description.image_output or ""), Image):
         kinds = ", ".join(port.kind for port in description.outputs.values())
-        raise UserError(f"The model {name} ({model.uri}) gives {kinds} and no image: no task measures that yet.")
+        raise UserError(
+            f"The model {name} ({model.uri}) gives {kinds} and no image, and this task compares images alone: make its "
+            "samples with jobs/generate.py, and measure them by gan_lib.metrics.sound, tokens or voxels."
+        )
 
 
 def _translate_piece(
-    piece: Piece, models: Mapping[str, Model], settings: UnpairedTranslationSettings, shown: frozenset[str]
-) -> Iterable[list[Measured]]:
+    piece: _First, models: Mapping[str, Model], settings: UnpairedTranslationSettings, shown: frozenset[str]
+) -> Iterator[Made]:
     predictors = load_predictors(models)
-    for case in piece.cases():
-        yield list(_translate(case, predictors, settings, case.name in shown))
+    first, cases = piece
+    for position, case in enumerate(cases.cases(), first):
+        images: dict[str, Pixels] = {}
+        rows = list(_translate(case, predictors, settings.limits, case.name in shown, images))
+        yield Made(position, rows, images)
 
 
 def _translate(
-    case: Case, predictors: Mapping[str, TilePredictor], settings: UnpairedTranslationSettings, shown: bool
+    case: Case, predictors: Mapping[str, TilePredictor], limits: Limits, shown: bool, images: dict[str, Pixels]
 ) -> Iterator[Measured]:
+    """The rows of one sample; what the models make of it goes into ``images``."""
     try:
         content = case.read()
         first = next(iter(predictors.values())).artifact
-        yield Measured(
-            case.name, INPUT, crop=show_whole_input(content.input, first, settings.limits) if shown else None
-        )
+        yield Measured(case.name, INPUT, crop=show_whole_input(content.input, first, limits) if shown else None)
     except ImageRejected as reject:
         yield Measured(case.name, INPUT, reason=str(reject))
         return
     for method, predictor in predictors.items():
         try:
-            prediction = predict(predictor, content.input, settings.limits)
-            yield Measured(case.name, method, crop=whole_in_cell(prediction) if shown else None)
+            images[method] = predict(predictor, content.input, limits)
+            yield Measured(case.name, method, crop=whole_in_cell(images[method]) if shown else None)
         except ImageRejected as reject:
             yield Measured(case.name, method, reason=str(reject))
 
 
-def _generate_piece(
-    seeds: Sequence[int], models: Mapping[str, Model], settings: GenerationSettings
-) -> Iterable[list[Measured]]:
-    set_threads()
-    samples = [_generate(seeds, method, model, settings) for method, model in models.items()]
-    for of_one_seed in zip(*samples, strict=True):
-        yield list(of_one_seed)
+def _generate_piece(seeds: Sequence[int], models: Mapping[str, Model], settings: GenerationSettings) -> Iterator[Made]:
+    samples = {method: _generate(seeds, model, settings) for method, model in models.items()}
+    for number, seed in enumerate(seeds):
+        shown = seed < settings.seed + settings.grid_rows
+        images = {
+            method: image
+            for method, (made, output) in samples.items()
+            if (image := _image(made[number], output)) is not None
+        }
+        rows = [
+            _generated(f"seed {seed:08d}", method, made[number], images.get(method), shown)
+            for method, (made, _) in samples.items()
+        ]
+        yield Made(seed, rows, images)
 
 
-def _generate(seeds: Sequence[int], method: str, model: Model, settings: GenerationSettings) -> Iterator[Measured]:
+def _image(sample: Sample, output: str) -> Pixels | None:
+    return None if sample.arrays is None else as_rgb(sample.arrays[output])
+
+
+def _generated(name: str, method: str, sample: Sample, image: Pixels | None, shown: bool) -> Measured:
+    if image is None:
+        return Measured(name, method, reason=f"{sample.reason}: {sample.message}")
+    return Measured(name, method, crop=whole_in_cell(image) if shown else None)
+
+
+def _generate(seeds: Sequence[int], model: Model, settings: GenerationSettings) -> tuple[list[Sample], str]:
+    """The samples of ``seeds``, and the output that is their image."""
     artifact = Artifact.load(unpacked(model), model.trusted)
     rows = [SampleRow(str(seed), seed, conditions_for(seed, artifact.inputs, settings.conditions)) for seed in seeds]
-    for row, sample in zip(rows, SampleMaker(artifact, device_of_task()).run(rows), strict=True):
-        name = f"seed {row.seed:08d}"
-        if sample.arrays is None:
-            yield Measured(name, method, reason=f"{sample.reason}: {sample.message}")
-            continue
-        shown = row.seed is not None and row.seed < settings.seed + settings.grid_rows
-        image = as_rgb(sample.arrays[str(artifact.image_output)])
-        yield Measured(name, method, crop=whole_in_cell(image) if shown else None)
+    return list(SampleMaker(artifact, device_of_task()).run(rows)), str(artifact.image_output)
 
 
 def conditions_for(seed: int, inputs: Mapping[str, Port], given: Mapping[str, Any]) -> dict[str, Any]:

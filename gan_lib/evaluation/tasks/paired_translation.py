@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING
 from gan_lib.core.errors import UserError
 from gan_lib.core.images import ImageRejected, decode
 from gan_lib.evaluation.cases import Case, Piece, dataset_pairs, folder_pairs
-from gan_lib.evaluation.comparison import compare, crop_of, require_comparable
+from gan_lib.evaluation.comparison import compare, crop_of
 from gan_lib.evaluation.comparison_grid import busiest_crop
+from gan_lib.evaluation.data_settings import DatasetPairs
 from gan_lib.evaluation.inputs_shown import show_input
 from gan_lib.evaluation.measured import INPUT, TARGET, Measured
-from gan_lib.evaluation.prediction import TASKS, Outcome, load_predictors, measure_on_cluster, predict
-from gan_lib.evaluation.settings import DatasetPairs, PairedTranslationSettings
+from gan_lib.evaluation.measuring.pairs import PairMeasures, pair_measures
+from gan_lib.evaluation.prediction import TASKS, Outcome, load_predictors, predict
+from gan_lib.evaluation.settings import PairedTranslationSettings
+from gan_lib.evaluation.tasks.pairs import measure_pairs
 from gan_lib.scoring.inputs import columns_beside, require_image_to_image
 from gan_lib.scoring.model import Model
 from gan_lib.scoring.predictor import TilePredictor
@@ -35,9 +38,9 @@ def evaluate(spark: SparkSession, settings: PairedTranslationSettings, models: M
         names, pieces = dataset_pairs(settings.pairs, sorted(beside))
     else:
         names, pieces = folder_pairs(settings.pairs, settings.limits, TASKS)
-    shown = frozenset(names[: settings.grid_rows])
-    measure = partial(_measure_piece, models=models, settings=settings, shown=shown)
-    return Outcome(measure_on_cluster(spark, pieces, measure, len(names)), [INPUT, *models, TARGET])
+    measures = pair_measures(spark, settings.metrics, settings.border, settings.features, settings.classifiers)
+    measure = partial(_measure_piece, models=models, settings=settings, measures=measures)
+    return measure_pairs(spark, settings, names, pieces, measure, measures, [INPUT, *models, TARGET])
 
 
 def require_same_size(models: Mapping[str, Model]) -> None:
@@ -59,26 +62,33 @@ def require_same_size(models: Mapping[str, Model]) -> None:
 
 
 def _measure_piece(
-    piece: Piece, models: Mapping[str, Model], settings: PairedTranslationSettings, shown: frozenset[str]
+    piece: Piece,
+    shown: frozenset[str],
+    models: Mapping[str, Model],
+    settings: PairedTranslationSettings,
+    measures: PairMeasures,
 ) -> Iterable[list[Measured]]:
     predictors = load_predictors(models)
     for case in piece.cases():
-        yield list(_measure(case, predictors, settings, case.name in shown))
+        yield list(_measure(case, predictors, settings, measures, case.name in shown))
 
 
 def _measure(
-    case: Case, predictors: Mapping[str, TilePredictor], settings: PairedTranslationSettings, shown: bool
+    case: Case,
+    predictors: Mapping[str, TilePredictor],
+    settings: PairedTranslationSettings,
+    measures: PairMeasures,
+    shown: bool,
 ) -> Iterator[Measured]:
     try:
         content = case.read()
         target = decode(content.target, settings.limits)
-        require_comparable(target, settings.border)
+        measures.require_comparable(target)
         where = busiest_crop(target) if shown else None
         if where is not None:
             first = next(iter(predictors.values())).artifact
-            yield Measured(
-                case.name, INPUT, crop=show_input(content.input, first, settings.limits, where, target.shape)
-            )
+            crop = show_input(content.input, first, settings.limits, where, target.shape)
+            yield Measured(case.name, INPUT, crop=crop)
     except ImageRejected as reject:
         yield Measured(case.name, TARGET, reason=str(reject))
         return
@@ -86,6 +96,6 @@ def _measure(
     for method, predictor in predictors.items():
         try:
             prediction = predict(predictor, content.input, settings.limits, content.beside)
-            yield compare(case.name, method, target, prediction, settings.border, where)
+            yield compare(case.name, method, target, prediction, measures, where)
         except ImageRejected as reject:
             yield Measured(case.name, method, reason=str(reject))

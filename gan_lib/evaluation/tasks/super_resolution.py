@@ -11,16 +11,19 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
+import torch
 
 from gan_lib.core.errors import UserError
 from gan_lib.core.images import ImageRejected, Limits, Pixels, decode, encode_png
 from gan_lib.evaluation.cases import Case, Piece, image_cases
-from gan_lib.evaluation.comparison import compare, crop_of, require_comparable
+from gan_lib.evaluation.comparison import compare, crop_of
 from gan_lib.evaluation.comparison_grid import busiest_crop
 from gan_lib.evaluation.measured import BICUBIC, TARGET, Measured
-from gan_lib.evaluation.prediction import TASKS, Outcome, load_predictors, measure_on_cluster, predict
+from gan_lib.evaluation.measuring.pairs import PairMeasures, pair_measures
+from gan_lib.evaluation.prediction import TASKS, Outcome, load_predictors, predict
 from gan_lib.evaluation.settings import SuperResolutionSettings
+from gan_lib.evaluation.tasks.pairs import measure_pairs
+from gan_lib.metrics.resizing import as_levels, imresize
 from gan_lib.scoring.model import Model
 from gan_lib.scoring.predictor import TilePredictor
 
@@ -35,10 +38,11 @@ def evaluate(spark: SparkSession, settings: SuperResolutionSettings, models: Map
         UserError: there is no such folder, it is empty, or the models do not all enlarge by the same factor.
     """
     scale = common_scale(models)
+    measures = pair_measures(spark, settings.metrics, settings.border, settings.features, settings.classifiers)
     names, pieces = image_cases(settings.images, settings.limits, TASKS)
-    shown = frozenset(names[: settings.grid_rows])
-    measure = partial(_measure_piece, models=models, settings=settings, scale=scale, shown=shown)
-    return Outcome(measure_on_cluster(spark, pieces, measure, len(names)), [BICUBIC, *models, TARGET])
+    measure = partial(_measure_piece, models=models, settings=settings, measures=measures, scale=scale)
+    resizer = f"1/{scale} by MATLAB's bicubic imresize"
+    return measure_pairs(spark, settings, names, pieces, measure, measures, [BICUBIC, *models, TARGET], resizer)
 
 
 def common_scale(models: Mapping[str, Model]) -> int:
@@ -63,41 +67,53 @@ def common_scale(models: Mapping[str, Model]) -> int:
 
 
 def shrink(image: Pixels, scale: int) -> Pixels:
-    """An image at 1/``scale`` of its size by Pillow's antialiased bicubic; its sides are multiples of ``scale``."""
-    return _resized(image, image.shape[1] // scale, image.shape[0] // scale)
+    """An image at 1/``scale`` of its size, as those of the published tables; its sides are multiples of ``scale``."""
+    return resized(image, image.shape[0] // scale, image.shape[1] // scale)
+
+
+def resized(image: Pixels, height: int, width: int) -> Pixels:
+    """(H, W, 3) -> (height, width, 3) by MATLAB's bicubic ``imresize``."""
+    planes = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    return np.ascontiguousarray(as_levels(imresize(planes, height, width)).permute(1, 2, 0).numpy())
 
 
 def _measure_piece(
     piece: Piece,
+    shown: frozenset[str],
     models: Mapping[str, Model],
     settings: SuperResolutionSettings,
+    measures: PairMeasures,
     scale: int,
-    shown: frozenset[str],
 ) -> Iterable[list[Measured]]:
     predictors = load_predictors(models)
     for case in piece.cases():
-        yield list(_measure(case, predictors, settings, scale, case.name in shown))
+        yield list(_measure(case, predictors, settings, measures, scale, case.name in shown))
 
 
 def _measure(
-    case: Case, predictors: Mapping[str, TilePredictor], settings: SuperResolutionSettings, scale: int, shown: bool
+    case: Case,
+    predictors: Mapping[str, TilePredictor],
+    settings: SuperResolutionSettings,
+    measures: PairMeasures,
+    scale: int,
+    shown: bool,
 ) -> Iterator[Measured]:
     try:
         target = _cropped(decode(case.read().input, settings.limits), scale)
-        require_comparable(target, settings.border)
+        measures.require_comparable(target)
     except ImageRejected as reject:
         yield Measured(case.name, TARGET, reason=str(reject))
         return
     low = shrink(target, scale)
-    bicubic = _resized(low, target.shape[1], target.shape[0])
+    bicubic = resized(low, *target.shape[:2])
     # Shown where edges survive being made small: on the others no method differs.
     where = busiest_crop(bicubic) if shown else None
     yield Measured(case.name, TARGET, crop=crop_of(target, where))
-    yield compare(case.name, BICUBIC, target, bicubic, settings.border, where)
+    yield compare(case.name, BICUBIC, target, bicubic, measures, where)
     content = encode_png(low)
     for method, predictor in predictors.items():
         try:
-            yield compare(case.name, method, target, predict(predictor, content, Limits()), settings.border, where)
+            yield compare(case.name, method, target, predict(predictor, content, Limits()), measures, where)
         except ImageRejected as reject:
             yield Measured(case.name, method, reason=str(reject))
 
@@ -105,7 +121,3 @@ def _measure(
 def _cropped(image: Pixels, scale: int) -> Pixels:
     height, width = (side // scale * scale for side in image.shape[:2])
     return np.ascontiguousarray(image[:height, :width])
-
-
-def _resized(image: Pixels, width: int, height: int) -> Pixels:
-    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))

@@ -22,7 +22,7 @@ class InceptionScore:
         self._sum = torch.zeros(splits, classes, dtype=torch.float64)
         self._negative_entropy = torch.zeros(splits, dtype=torch.float64)
 
-    def update(self, batch: dict[str, Any]) -> None:
+    def update(self, batch: Mapping[str, Any]) -> None:
         """See :class:`gan_lib.metrics.metric.Metric`."""
         logarithms = batch["logits"].detach().cpu().double().log_softmax(dim=1)
         split = batch["position"].cpu().remainder(len(self._count))

@@ -12,20 +12,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_SETS = ("real", "fake")
-
 
 class Moments:
-    """Count, sum and sum of outer products of rows, in float64."""
+    """Count, sum and sum of outer products of one set's features, in float64. A batch brings "features" (B, D)."""
 
     def __init__(self, dims: int) -> None:
         self._count = torch.zeros((), dtype=torch.int64)
         self._sum = torch.zeros(dims, dtype=torch.float64)
         self._outer = torch.zeros(dims, dims, dtype=torch.float64)
 
-    def update(self, features: Tensor) -> None:
-        """Take in rows (B, D)."""
-        rows = features.detach().double()
+    def update(self, batch: Mapping[str, Any]) -> None:
+        """See :class:`gan_lib.metrics.metric.Metric`."""
+        rows = batch["features"].detach().double()
         self._count += len(rows)
         self._sum += rows.sum(dim=0).cpu()
         self._outer += (rows.T @ rows).cpu()
@@ -55,34 +53,11 @@ class Moments:
         return (self._outer - self._count * torch.outer(mean, mean)) / (self._count - 1)
 
 
-class FrechetDistance:
-    """FID of all batches seen: each brings "real", "fake" or both, (B, D) features."""
-
-    def __init__(self, dims: int) -> None:
-        self._moments = {name: Moments(dims) for name in _SETS}
-
-    def update(self, batch: dict[str, Any]) -> None:
-        """See :class:`gan_lib.metrics.metric.Metric`."""
-        for name in _SETS:
-            if name in batch:
-                self._moments[name].update(batch[name])
-
-    def state(self) -> dict[str, Tensor]:
-        """See :class:`gan_lib.metrics.metric.Metric`."""
-        return {f"{name}_{key}": value for name in _SETS for key, value in self._moments[name].state().items()}
-
-    def merge(self, states: Sequence[Mapping[str, Tensor]]) -> None:
-        """See :class:`gan_lib.metrics.metric.Metric`."""
-        for name in _SETS:
-            parts = [{key: state[f"{name}_{key}"] for key in ("count", "sum", "outer")} for state in states]
-            self._moments[name].merge(parts)
-
-    def compute(self) -> float:
-        """See :class:`gan_lib.metrics.metric.Metric`; NaN where either set has fewer than two samples."""
-        real, fake = (self._moments[name] for name in _SETS)
-        if min(real.count, fake.count) < 2:
-            return float("nan")
-        return frechet_distance(real.mean(), real.covariance(), fake.mean(), fake.covariance())
+def fid(real: Moments, fake: Moments) -> float:
+    """:func:`frechet_distance` between two sets; NaN where either has fewer than two samples."""
+    if min(real.count, fake.count) < 2:
+        return float("nan")
+    return frechet_distance(real.mean(), real.covariance(), fake.mean(), fake.covariance())
 
 
 def frechet_distance(mean_a: Tensor, covariance_a: Tensor, mean_b: Tensor, covariance_b: Tensor) -> float:
