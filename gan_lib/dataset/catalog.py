@@ -125,8 +125,7 @@ class Dataset:
         """Every row, decoded, in storage order: for looking and for small jobs, not for training."""
         names = [field.name for field in self.schema]
         for group in self.row_groups:
-            fs, path = storage.open_store(group.url)
-            with fs.open(path, "rb") as file:
+            with storage.open_file(group.url) as file:
                 table = pq.ParquetFile(file).read_row_group(group.number, columns=names)
             for row in table.to_pylist():
                 yield {field.name: field.decode(row[field.name]) for field in self.schema}
@@ -156,7 +155,7 @@ def _open_version(url: str, split: str) -> Dataset:
     if split not in manifest.splits:
         raise DatasetError(f"{url} has no split {split}; it has {', '.join(sorted(manifest.splits))}.")
     row_groups = tuple(
-        RowGroup(storage.join(url, file.path), number, rows, file.bytes * rows // file.rows)
+        RowGroup(manifest.url_of(url, file.path), number, rows, file.bytes * rows // file.rows)
         for file in manifest.splits[split].files
         for number, rows in enumerate(file.row_groups)
     )

@@ -5,6 +5,9 @@ Paths and their meaning only: which rows go where preprocessing decides, and rea
     DATASET/versions/000001/train/part-00000.parquet ... _common_metadata
                             validation/ ... test/ ...      (those that have rows)
                             manifest.json                  written last: a version without it does not exist
+
+Where a store has hard links each version is such a folder, whole, and appears at once. Elsewhere a version's folder
+holds its manifest alone, which names files below DATASET/_files: versions share them, and nothing is copied or moved.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ from gan_lib.dataset.schema import DatasetError, Schema
 COMMON_METADATA = "_common_metadata"
 MANIFEST = "manifest.json"
 FORMAT = 1
+FORMAT_BY_REFERENCE = 2
+"""Of a manifest whose files lie elsewhere: who reads only the first would not find them."""
 
 # Petastorm 0.13.1, petastorm/etl/dataset_metadata.py
 _UNISCHEMA_KEY = b"dataset-toolkit.unischema.v1"
@@ -33,7 +38,7 @@ _ROW_GROUPS_KEY = b"dataset-toolkit.num_row_groups_per_file.v1"
 
 @dataclass(frozen=True)
 class DataFile:
-    """One Parquet file: its path below the version's folder, and what is in it."""
+    """One Parquet file: its path below the version's folder (but see :meth:`Manifest.url_of`), and what is in it."""
 
     path: str
     rows: int
@@ -77,12 +82,22 @@ class Manifest:
     meanings: dict[str, dict[str, Any]] = field(default_factory=dict)
     """field -> what its numbers stand for, where that is known: "classes" or "vocabulary" (names in the order of their
     numbers), "ignore" (the number of no class), "rate" (samples a second)"""
+    elsewhere: dict[str, str] = field(default_factory=dict)
+    """path of a file below the version's folder -> where it lies instead, below the dataset's: all of the version's
+    files, or none"""
+
+    def url_of(self, version_url: str, path: str) -> str:
+        """Where the file of the version that is called ``path`` lies."""
+        if path in self.elsewhere:
+            return storage.join(dataset_of(version_url), self.elsewhere[path])
+        return storage.join(version_url, path)
 
     def to_json(self) -> dict[str, Any]:
         """The content of ``manifest.json``."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         splits = {name: dataclasses.asdict(split) for name, split in self.splits.items()}
-        return {"format": FORMAT, **values, "schema": self.schema.to_json(), "splits": splits}
+        number = FORMAT_BY_REFERENCE if self.elsewhere else FORMAT
+        return {"format": number, **values, "schema": self.schema.to_json(), "splits": splits}
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> Manifest:
@@ -91,8 +106,8 @@ class Manifest:
         Raises:
             DatasetError: it did not, or a later format did.
         """
-        if values.get("format") != FORMAT:
-            raise DatasetError(f"The manifest has format {values.get('format')!r}, and this gan_lib reads {FORMAT}.")
+        if values.get("format") not in (FORMAT, FORMAT_BY_REFERENCE):
+            raise DatasetError(f"The manifest has format {values.get('format')!r}, later than this gan_lib.")
         known = {f.name for f in dataclasses.fields(Manifest)}
         arguments = {key: value for key, value in values.items() if key in known}
         try:
@@ -103,8 +118,20 @@ class Manifest:
 
     def save(self, version_url: str) -> None:
         """Write ``manifest.json`` into the version's folder, atomically. From then on the version exists."""
-        text = json.dumps(self.to_json(), indent=1, sort_keys=True)
-        storage.write_atomic(storage.join(version_url, MANIFEST), text.encode())
+        storage.write_atomic(storage.join(version_url, MANIFEST), self._content())
+
+    def create(self, version_url: str) -> bool:
+        """As :meth:`save`, unless the version exists already; whether this manifest is the one that is there now."""
+        content, url = self._content(), storage.join(version_url, MANIFEST)
+        if storage.create(url, content):
+            return True
+        if is_committed(version_url):
+            return False
+        storage.write_atomic(url, content)  # over what a killed writer has left
+        return storage.read_bytes(url) == content
+
+    def _content(self) -> bytes:
+        return json.dumps(self.to_json(), indent=1, sort_keys=True).encode()
 
     @staticmethod
     def load(version_url: str) -> Manifest:
@@ -136,10 +163,28 @@ def version_url(dataset_url: str, version: int) -> str:
     return storage.join(dataset_url, "versions", f"{version:06d}")
 
 
+def dataset_of(version_url: str) -> str:
+    """The dataset that the version's folder belongs to."""
+    return storage.absolute(version_url).rstrip("/").rsplit("/", 2)[0]
+
+
 def published_versions(dataset_url: str) -> list[int]:
-    """The versions of the dataset that were committed, oldest first."""
-    numbers = [int(name) for name in storage.list_names(storage.join(dataset_url, "versions")) if name.isdigit()]
-    return sorted(n for n in numbers if storage.exists(storage.join(version_url(dataset_url, n), MANIFEST)))
+    """The versions of the dataset that were committed, oldest first.
+
+    What a writer that was killed left of a manifest commits nothing.
+    """
+    names = storage.list_names(storage.join(dataset_url, "versions"))
+    numbers = sorted(int(name) for name in names if name.isdigit())
+    return [number for number in numbers if is_committed(version_url(dataset_url, number))]
+
+
+def is_committed(version_url: str) -> bool:
+    """Whether the version is published: its manifest is there, and whole."""
+    try:
+        json.loads(storage.read_bytes(storage.join(version_url, MANIFEST)))
+    except (FileNotFoundError, ValueError):
+        return False
+    return True
 
 
 def write_common_metadata(folder_url: str, schema: Schema, row_groups_per_file: Mapping[str, int]) -> None:

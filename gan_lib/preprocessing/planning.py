@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import json
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -53,8 +52,7 @@ class WorkUnit:
 
     def read(self) -> list[Sample]:
         """The samples."""
-        fs, path = storage.open_store(self.url)
-        with fs.open(path, "rb") as file:
+        with storage.open_file(self.url) as file:
             table = pq.ParquetFile(file).read_row_group(self.row_group)
         return [sample for batch in table.to_batches() for sample in from_batch(batch)]
 
@@ -75,20 +73,23 @@ class Plan:
         return sum(work_unit.samples for task in self.tasks for work_unit in task)
 
     @property
+    def drafts(self) -> set[str]:
+        """The folders of the run that listed the samples; their bytes may lie there too."""
+        return {work_unit.url.rsplit("/", 2)[0] for task in self.tasks for work_unit in task}
+
+    @property
     def cost(self) -> int:
         """Bytes to read, and some for each file."""
         return sum(work_unit.cost for task in self.tasks for work_unit in task)
 
-    def save(self, url: str) -> None:
-        """Write the plan as JSON, atomically."""
+    def to_record(self) -> dict[str, Any]:
+        """The plan as JSON holds it."""
         tasks = [[dataclasses.astuple(work_unit) for work_unit in task] for task in self.tasks]
-        values = {"tasks": tasks, "fingerprint": self.fingerprint, "known": self.known}
-        storage.write_atomic(url, json.dumps(values).encode())
+        return {"tasks": tasks, "fingerprint": self.fingerprint, "known": self.known}
 
     @staticmethod
-    def load(url: str) -> Plan:
-        """The plan that :meth:`save` wrote."""
-        values = json.loads(storage.read_bytes(url))
+    def of_record(values: Mapping[str, Any]) -> Plan:
+        """The plan that :meth:`to_record` has described."""
         tasks = tuple(tuple(WorkUnit(*work_unit) for work_unit in task) for task in values["tasks"])
         return Plan(tasks, values["fingerprint"], values["known"])
 

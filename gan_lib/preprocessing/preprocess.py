@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 
 from gan_lib.core import storage
 from gan_lib.core.errors import TooManyRejects, UserError
-from gan_lib.dataset.manifest import Manifest, published_versions, version_url
+from gan_lib.dataset.manifest import Manifest, is_committed, published_versions, version_url
 from gan_lib.preprocessing import sample_status
+from gan_lib.preprocessing.corpus_schema import require_same_fields, schema_of, with_classes
 from gan_lib.preprocessing.duplicates.report import DUPLICATES_REPORT
-from gan_lib.preprocessing.planning import Plan, plan_corpus
-from gan_lib.preprocessing.publishing import versions
-from gan_lib.preprocessing.run import Run, media_of, with_classes
+from gan_lib.preprocessing.planning import plan_corpus
+from gan_lib.preprocessing.publishing import staging, versions
+from gan_lib.preprocessing.run import Run, next_version
 from gan_lib.preprocessing.settings import PreprocessSettings
 from gan_lib.preprocessing.sources.listing import Context
 
@@ -37,11 +38,11 @@ class Published:
 
     def rejects_csv(self) -> str:
         """The table of rejects: name, reason, message."""
-        return storage.read_bytes(storage.join(self.url, versions.REJECTS)).decode()
+        return storage.read_bytes(self.manifest.url_of(self.url, versions.REJECTS)).decode()
 
     def duplicates_html(self) -> str | None:
         """The page that shows the near duplicates that were dropped; None where none were sought."""
-        url = storage.join(self.url, DUPLICATES_REPORT)
+        url = self.manifest.url_of(self.url, DUPLICATES_REPORT)
         return storage.read_bytes(url).decode() if storage.exists(url) else None
 
 
@@ -52,22 +53,51 @@ def preprocess(spark: SparkSession, settings: PreprocessSettings) -> Published:
         UserError: the source is not there or empty, no sample could be used, the media do not suit the source, or the
             dataset's last version was made by another configuration.
     """
-    output = storage.absolute(settings.output)
-    settings = settings.model_copy(update={"output": output})
+    settings = settings.model_copy(update={"output": storage.absolute(settings.output)})
     base = _last_version(settings)
-    staging = storage.join(output, "_staging")
-    draft = storage.join(staging, "plans", uuid.uuid4().hex)
+    staging.sweep(settings.output, base.version if base else 0)
+    name = f"{next_version(base):06d}-plan-{uuid.uuid4().hex}"
+    with staging.alive([staging.staging_url(settings.output, name)]):
+        run = _planned(spark, settings, base, name)
+        if run is None:
+            return _nothing_new(settings, base, name)
+        manifest = _published(run)
+    staging.sweep(settings.output, manifest.version)
+    return Published(version_url(settings.output, manifest.version), manifest, new=True)
+
+
+def _planned(spark: SparkSession, settings: PreprocessSettings, base: Manifest | None, name: str) -> Run | None:
+    """The run that is to be done; None where nothing is new."""
+    draft = staging.staging_url(settings.output, name)
     classes = _classes_of(base) if base else {}
     listing = settings.source.listing(Context(spark, storage.join(draft, "spool"), classes))
     listing = with_classes(listing, settings)
-    media_of(settings, listing)
-    known = list(sample_status.of_version(version_url(output, base.version))) if base else []
+    schema = schema_of(settings, listing)
+    known: list[str] = []
+    if base is not None:
+        require_same_fields(base, schema, listing)
+        known = sample_status.of_version(version_url(settings.output, base.version))
     plan = plan_corpus(listing.frame, storage.join(draft, "listing"), known, settings.work.task_bytes)
-    if not plan.samples:
-        return _nothing_new(settings, plan, base, draft)
-    manifest = Run(spark, settings, base, listing, staging, plan).publish()
-    versions.clear_staging(staging)
-    return Published(version_url(output, manifest.version), manifest, new=True)
+    return Run(spark, settings, base, listing, plan) if plan.samples else None
+
+
+def _published(run: Run) -> Manifest:
+    """What the run has published.
+
+    Raises:
+        UserError: another run was faster; then this one leaves nothing.
+    """
+    try:
+        return run.publish()
+    except Exception as error:
+        final = version_url(run.settings.output, run.version)
+        if not is_committed(final):
+            raise
+        # Whoever publishes removes what others have staged for the same version: anything may have failed.
+        staging.discard(run.settings.output, run.name)
+        for draft in run.plan.drafts:
+            storage.remove_tree(draft)
+        raise versions.published_meanwhile(final) from error
 
 
 def require_few_rejects(published: Published, settings: PreprocessSettings) -> None:
@@ -80,8 +110,8 @@ def require_few_rejects(published: Published, settings: PreprocessSettings) -> N
     if counts["rejected"] > settings.max_rejected_share * counts["read"]:
         raise TooManyRejects(
             f"{counts['rejected']} of {counts['read']} samples were rejected, more than the share of "
-            f"{settings.max_rejected_share:g} that max_rejected_share allows; {published.url}/{versions.REJECTS} "
-            "names each with its reason."
+            f"{settings.max_rejected_share:g} that max_rejected_share allows; "
+            f"{published.manifest.url_of(published.url, versions.REJECTS)} names each with its reason."
         )
 
 
@@ -104,8 +134,8 @@ def _classes_of(manifest: Manifest) -> dict[str, list[str]]:
     return {name: meaning["classes"] for name, meaning in manifest.meanings.items() if "classes" in meaning}
 
 
-def _nothing_new(settings: PreprocessSettings, plan: Plan, base: Manifest | None, draft: str) -> Published:
-    storage.remove_tree(draft)
+def _nothing_new(settings: PreprocessSettings, base: Manifest | None, name: str) -> Published:
+    staging.discard(settings.output, name)
     if base is None:
         raise UserError(f"The source holds no files: {settings.source.model_dump(exclude_none=True)}.")
     return Published(version_url(settings.output, base.version), base, new=False)

@@ -7,16 +7,15 @@ them what has been read already.
 from __future__ import annotations
 
 import io
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gan_lib.core import storage
 from gan_lib.core.errors import Rejected
+from gan_lib.dataset.manifest import Manifest
 
 WRITTEN, REJECTED, DUPLICATE = "written", "rejected", "duplicate"
 FOLDER = "sample_status"
@@ -84,33 +83,32 @@ class SampleStatus:
 _NAMES = [f.name for f in fields(SampleStatus)]
 
 
-def write(url: str, statuses: Sequence[SampleStatus], facts: dict[str, Any]) -> None:
-    """Write a task's statuses, with ``facts`` (JSON) beside them, atomically."""
+def write(url: str, statuses: Sequence[SampleStatus]) -> None:
+    """Write a task's statuses."""
     columns = {name: [getattr(status, name) for status in statuses] for name in _NAMES}
-    metadata = {b"facts": json.dumps(facts).encode()}
-    table = pa.table(columns, schema=ARROW_SCHEMA.with_metadata(metadata))
-    write_table(url, table)
+    write_table(url, pa.table(columns, schema=ARROW_SCHEMA))
 
 
 def write_table(url: str, table: pa.Table) -> None:
-    """Write a table as Parquet, atomically."""
+    """Write a table as Parquet."""
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
     storage.write_atomic(url, sink.getvalue())
 
 
 def read(url: str, columns: list[str] | None = None) -> pa.Table:
-    """Statuses from one file; the schema's metadata holds the facts."""
+    """Statuses from one file."""
     return pq.read_table(io.BytesIO(storage.read_bytes(url)), columns=columns)
 
 
-def facts_of(url: str) -> dict[str, Any]:
-    """The facts that :func:`write` was given."""
-    return json.loads(pq.read_schema(io.BytesIO(storage.read_bytes(url))).metadata[b"facts"])
+def of_version(version_url: str) -> list[str]:
+    """The files with the statuses of all samples that a version knows, one for each run."""
+    manifest = Manifest.load(version_url)
+    return [manifest.url_of(version_url, path) for path in paths_in(version_url, manifest)]
 
 
-def of_version(version_url: str) -> Iterator[str]:
-    """The files with the statuses of all samples that a version knows."""
-    folder = storage.join(version_url, FOLDER)
-    for name in storage.list_names(folder):
-        yield storage.join(folder, name)
+def paths_in(version_url: str, manifest: Manifest) -> list[str]:
+    """The same files, as paths below the version's folder."""
+    if manifest.elsewhere:
+        return sorted(path for path in manifest.elsewhere if path.startswith(f"{FOLDER}/"))
+    return [f"{FOLDER}/{name}" for name in storage.list_names(storage.join(version_url, FOLDER))]

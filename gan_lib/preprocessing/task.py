@@ -7,6 +7,7 @@ a broken machine, never a bad file.
 from __future__ import annotations
 
 import hashlib
+import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from gan_lib.core import storage
 from gan_lib.core.errors import Rejected
 from gan_lib.core.ordered_map import map_in_order
+from gan_lib.core.stores.commit_record import create_commit_record, read_commit_record
 from gan_lib.dataset.schema import DatasetError, Schema
 from gan_lib.preprocessing import sample_status
 from gan_lib.preprocessing.media.medium import Decoded, Medium, Rules
@@ -48,14 +50,15 @@ class TaskContext:
     """the run's staging folder"""
     bin_bits: int
 
-    def status_url(self, task: int) -> str:
-        """Where the task's statuses lie once it is done; that this file exists is the sign that it is."""
-        return storage.join(self.folder, "done", f"{task:06d}.parquet")
+    def record_url(self, task: int) -> str:
+        """Where the commit record of the task lies once it is done: it names its statuses and its fragments."""
+        return storage.join(self.folder, "done", f"{task:06d}.json")
 
 
 def run_task(context: TaskContext, task: int, work_units: Sequence[WorkUnit]) -> None:
-    """Do one task, unless an earlier attempt has. Its fragments count only once its statuses are written."""
-    if storage.exists(context.status_url(task)):
+    """Do one task, unless an earlier attempt has. What it writes counts only once its commit record names it."""
+    record_url = context.record_url(task)
+    if read_commit_record(record_url) is not None:
         return
     cv2.setNumThreads(1)  # tasks, and the threads in them, share the cores already
     samples = [sample for work_unit in work_units for sample in work_unit.read()]
@@ -65,8 +68,10 @@ def run_task(context: TaskContext, task: int, work_units: Sequence[WorkUnit]) ->
         statuses.append(status)
         shards.add(rows)
     shards.flush()
+    statuses_url = f"{record_url.removesuffix('.json')}-{uuid.uuid4().hex}.parquet"
+    sample_status.write(statuses_url, statuses)
     facts = {"fragments": shards.fragments, "bytes": shards.bytes_of_split, "rows": shards.rows_of_split}
-    sample_status.write(context.status_url(task), statuses, facts)
+    create_commit_record(record_url, {"statuses": statuses_url, **facts})
 
 
 def _prepared(

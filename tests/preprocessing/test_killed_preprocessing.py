@@ -27,11 +27,11 @@ preprocess(spark, PreprocessSettings.model_validate_json(sys.argv[1]))
 """
 
 MOMENTS = {
-    "the listing is written": "_staging/plans/*/listing/*.parquet",
+    "the listing is written": "_staging/*-plan-*/listing/*.parquet",
     "the first task is done": "_staging/*/done/*.parquet",
-    "patches wait to be merged": "_staging/*/dropped.parquet",
-    "the first file is written": "_staging/*/version/*/*.parquet",
-    "the manifest is next": "_staging/*/version/*/_common_metadata",
+    "patches wait to be merged": "_staging/*/dropped-*.parquet",
+    "the first file is written": "_files/*/*/*/part-*.parquet",
+    "the manifest is next": "_staging/*/complete/*/*/_common_metadata",
 }
 
 

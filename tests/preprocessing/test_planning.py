@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from gan_lib.cluster.parallelize import parallelize
 from gan_lib.core.listing import branches, branches_by_task, files_of
+from gan_lib.core.stores.commit_record import create_commit_record, read_commit_record
 from gan_lib.preprocessing.planning import Plan, WorkUnit, plan_corpus, share_out
 from gan_lib.preprocessing.publishing.merging import plan_files
 from gan_lib.preprocessing.samples import COLUMNS, Part, Sample, from_batch, in_batches, to_batch
@@ -48,8 +49,9 @@ def test_a_plan_comes_back_from_its_file(tmp_path):
     plan = Plan(
         ((WorkUnit("a", 0, 3, 5), WorkUnit("b", 1, 2, 4)), (WorkUnit("c", 0, 1, 1),)), fingerprint=2**63, known=4
     )
-    plan.save(str(tmp_path / "plan.json"))
-    assert Plan.load(str(tmp_path / "plan.json")) == plan
+    url = str(tmp_path / "plan.json")
+    create_commit_record(url, plan.to_record())
+    assert Plan.of_record(read_commit_record(url) or {}) == plan
 
 
 def test_items_survive_arrow():

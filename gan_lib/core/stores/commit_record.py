@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from gan_lib.core import storage
+from gan_lib.core.errors import StoreUnavailable
 
 _DIGEST = "record_digest"
 
@@ -22,8 +23,34 @@ def write_commit_record(url: str, values: Mapping[str, Any]) -> None:
 
 
 def create_commit_record(url: str, values: Mapping[str, Any]) -> bool:
-    """As :func:`write_commit_record`, unless there is a record already; whether it was written."""
-    return storage.create(url, encode(values))
+    """As :func:`write_commit_record`, unless there is a record already; whether it was written.
+
+    What a killed writer left of one is none, and is written over.
+    """
+    content = encode(values)
+    if storage.create(url, content):
+        return True
+    if read_commit_record(url) is not None:
+        return False
+    storage.write_atomic(url, content)
+    return storage.read_bytes(url) == content
+
+
+def recorded(url: str, decide: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+    """The record at ``url``; where there is none yet, the one that ``decide`` gives becomes it.
+
+    Of several who decide at once one is followed by all.
+
+    Raises:
+        StoreUnavailable: somebody else is writing it at this moment, on a store that shows half of it.
+    """
+    record = read_commit_record(url)
+    if record is None:
+        create_commit_record(url, decide())
+        record = read_commit_record(url)
+    if record is None:
+        raise StoreUnavailable(f"{url} is being written by another run.")
+    return record
 
 
 def read_commit_record(url: str) -> dict[str, Any] | None:

@@ -15,9 +15,9 @@ from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
-from fsspec.implementations.local import LocalFileSystem
 
 from gan_lib.core import storage
+from gan_lib.core.stores.spelling import is_local
 from gan_lib.dataset.schema import Schema
 
 KEY = "_key"
@@ -114,5 +114,4 @@ def read_bins(url: str, split: int, first: int, end: int, bin_bits: int) -> pa.T
 
 def _opened(url: str) -> IO[bytes] | pa.MemoryMappedFile:
     """A local fragment is mapped, so that its bytes are copied once only, into the dataset's file."""
-    fs, path = storage.open_store(url)
-    return pa.memory_map(path) if isinstance(fs, LocalFileSystem) else fs.open(path, "rb")
+    return pa.memory_map(storage.absolute(url)) if is_local(url) else storage.open_file(url)

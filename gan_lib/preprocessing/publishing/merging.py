@@ -7,10 +7,11 @@ depends on the samples, the configuration and the seed; not on tasks, attempts, 
 from __future__ import annotations
 
 import io
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,14 +21,19 @@ from numpy.typing import NDArray
 
 from gan_lib.cluster.parallelize import parallelize
 from gan_lib.core import storage
+from gan_lib.core.stores.commit_record import recorded
 from gan_lib.dataset.manifest import DataFile
+from gan_lib.preprocessing import sample_status
 from gan_lib.preprocessing.publishing.fragments import KEY, SAMPLE_ID, SPLITS, fragment_schema, read_bins
 from gan_lib.preprocessing.task import TaskContext
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-_DROPPED = "dropped.parquet"
+MERGED = "merged"
+"""Folder of the commit records of what is written."""
+_COLUMNS = ["path", "folder", "bytes", "row_groups"]
+_NUMBERS = pa.list_(pa.int64())
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,15 @@ class Output:
     """below the version's folder"""
     first_bin: int
     end_bin: int
+
+
+@dataclass(frozen=True)
+class MergedFile:
+    """One file of the dataset, written."""
+
+    file: DataFile
+    folder: str
+    """below which it lies: the name of the attempt that wrote it"""
 
 
 def plan_files(split: str, content_bytes: int, file_bytes: int, bin_bits: int, version: int) -> list[Output]:
@@ -59,8 +74,8 @@ def merge(
     outputs: Sequence[Output],
     dropped: pa.Array,
     folder: str,
-) -> list[DataFile]:
-    """Write ``outputs`` below ``folder``; what a killed run has finished is kept. Files without rows are not named.
+) -> list[MergedFile]:
+    """Write ``outputs``; what a killed run has finished is kept. Files without rows are not written.
 
     Args:
         spark: the session.
@@ -68,25 +83,48 @@ def merge(
         fragments: the staged rows.
         outputs: the files to write.
         dropped: ids of the samples whose rows are dropped, sorted int64.
-        folder: where the version is being put together.
+        folder: below which each file gets a folder of its own: two attempts at one file never meet.
     """
-    dropped_url = storage.join(context.folder, _DROPPED)
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.table({"sample_id": dropped}), sink)
-    storage.write_atomic(dropped_url, sink.getvalue())
+    dropped_url = storage.join(context.folder, f"dropped-{uuid.uuid4().hex}.parquet")
+    sample_status.write_table(dropped_url, pa.table({"sample_id": dropped}))
 
     def write(output: Output) -> Iterator[pa.RecordBatch]:
-        url = storage.join(folder, output.path)
-        if not storage.exists(url):
-            _write_output(context, fragments, output, dropped_url, url)
-        yield _describe(output, url)
+        merged = _merged(context, fragments, output, dropped_url, folder)
+        columns = [[output.path], [merged["folder"]], [merged["bytes"]], [merged["row_groups"]]]
+        yield pa.RecordBatch.from_arrays([*map(pa.array, columns[:3]), pa.array(columns[3], _NUMBERS)], names=_COLUMNS)
 
-    rows = parallelize(spark, outputs, write, "path string, bytes bigint, row_groups array<bigint>").collect()
-    files = [DataFile(row.path, sum(row.row_groups), row.bytes, tuple(row.row_groups)) for row in rows]
-    return sorted((file for file in files if file.rows), key=lambda file: file.path)
+    rows = parallelize(spark, outputs, write, "path string, folder string, bytes bigint, row_groups array<bigint>")
+    found = [
+        MergedFile(DataFile(row.path, sum(row.row_groups), row.bytes, tuple(row.row_groups)), row.folder)
+        for row in rows.collect()
+        if row.row_groups
+    ]
+    return sorted(found, key=lambda merged: merged.file.path)
 
 
-def _write_output(context: TaskContext, fragments: Sequence[str], output: Output, dropped_url: str, url: str) -> None:
+def record_name(output: Output) -> str:
+    """The name of the commit record that says that the file is written."""
+    return f"{output.path.replace('/', '-')}.json"
+
+
+def _merged(
+    context: TaskContext, fragments: Sequence[str], output: Output, dropped_url: str, folder: str
+) -> dict[str, Any]:
+    """The commit record of one file, which is written now unless it is already."""
+
+    def write() -> dict[str, Any]:
+        own = uuid.uuid4().hex
+        url = storage.join(folder, own, output.path)
+        row_groups, size = _write_output(context, fragments, output, dropped_url, url)
+        return {"folder": own, "bytes": size, "row_groups": row_groups}
+
+    return recorded(storage.join(context.folder, MERGED, record_name(output)), write)
+
+
+def _write_output(
+    context: TaskContext, fragments: Sequence[str], output: Output, dropped_url: str, url: str
+) -> tuple[list[int], int]:
+    """Write one file unless it would be empty: rows in each of its row groups, and its size in bytes."""
     dropped = pq.read_table(io.BytesIO(storage.read_bytes(dropped_url)))["sample_id"]
     split = SPLITS.index(output.split)
     pieces = [fragment_schema(context.schema).empty_table()]
@@ -95,28 +133,22 @@ def _write_output(context: TaskContext, fragments: Sequence[str], output: Output
     rows = pa.concat_tables(pieces)
     order = pc.sort_indices(rows.select([KEY, SAMPLE_ID]), [(KEY, "ascending"), (SAMPLE_ID, "ascending")]).to_numpy()
     kept = order[~pc.is_in(rows[SAMPLE_ID], dropped).to_numpy()[order]]
-    _write_parquet(rows.drop_columns([KEY, SAMPLE_ID]), kept, context.settings.layout.row_group_rows, url)
+    if not len(kept):
+        return [], 0
+    return _write_parquet(rows.drop_columns([KEY, SAMPLE_ID]), kept, context.settings.layout.row_group_rows, url)
 
 
-def _write_parquet(rows: pa.Table, order: NDArray[np.uint64], row_group_rows: int, url: str) -> None:
+def _write_parquet(rows: pa.Table, order: NDArray[np.uint64], row_group_rows: int, url: str) -> tuple[list[int], int]:
     """Row groups as even as can be: 1,000 rows, at most 256 each, make four of 250. Holds one of them at a time."""
     groups = -(-len(order) // row_group_rows)
-    edges = [len(order) * n // groups for n in range(groups + 1)] if groups else []
+    edges = [len(order) * n // groups for n in range(groups + 1)]
     # Most rows are compressed already, and each is unlike all others: dictionaries and statistics would only cost.
     options = {"compression": "none", "use_dictionary": False, "write_statistics": False}
-    with storage.writing(url) as file, pq.ParquetWriter(file, rows.schema, **options) as writer:
-        for start, end in pairwise(edges):
-            # Slices are joined by one copy; take() would copy the whole table first.
-            picked = pa.concat_tables([rows.slice(row, 1) for row in order[start:end].tolist()])
-            writer.write_table(picked.combine_chunks(), row_group_size=end - start)
-
-
-def _describe(output: Output, url: str) -> pa.RecordBatch:
-    fs, path = storage.open_store(url)
-    with fs.open(path, "rb") as file:
-        metadata = pq.read_metadata(file)
-    groups = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
-    return pa.RecordBatch.from_arrays(
-        [pa.array([output.path]), pa.array([fs.size(path)], pa.int64()), pa.array([groups], pa.list_(pa.int64()))],
-        names=["path", "bytes", "row_groups"],
-    )
+    with storage.writing(url) as file:
+        with pq.ParquetWriter(file, rows.schema, **options) as writer:
+            for start, end in pairwise(edges):
+                # Slices are joined by one copy; take() would copy the whole table first.
+                picked = pa.concat_tables([rows.slice(row, 1) for row in order[start:end].tolist()])
+                writer.write_table(picked.combine_chunks(), row_group_size=end - start)
+        size = file.tell()
+    return [end - start for start, end in pairwise(edges)], size

@@ -1,24 +1,26 @@
-"""Assembles a version of the dataset in the staging folder and makes it appear at once.
+"""Puts a version of the dataset together and commits it.
 
-Until :func:`commit` returns, no reader finds anything of the version; afterwards it finds all of it.
+Until :func:`commit` returns, no reader finds anything of the version; afterwards it finds all of it. Of several who
+commit the same version one wins.
 """
 
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
-import os
-import shutil
+import uuid
 from collections.abc import Iterable, Iterator, Mapping
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from fsspec.implementations.local import LocalFileSystem
 
 from gan_lib.core import storage
 from gan_lib.core.errors import UserError
-from gan_lib.dataset.manifest import DataFile, Manifest, write_common_metadata
+from gan_lib.core.stores.local_folders import link_file, move_folder
+from gan_lib.core.stores.spelling import is_local
+from gan_lib.dataset.manifest import DataFile, Manifest, is_committed, version_url, write_common_metadata
 from gan_lib.dataset.schema import Schema
 from gan_lib.preprocessing import sample_status
 from gan_lib.preprocessing.sample_status import DUPLICATE, REJECTED
@@ -42,76 +44,89 @@ def _with(table: pa.Table, name: str, column: pa.ChunkedArray) -> pa.Table:
     return table.set_column(table.schema.get_field_index(name), table.schema.field(name), column)
 
 
-def write_statuses(version_folder: str, version: int, tables: Iterable[pa.Table]) -> None:
-    """Put the statuses of one run into the version's folder, as one file."""
+def write_statuses(url: str, tables: Iterable[pa.Table]) -> None:
+    """Write the statuses of one run, as one file."""
     sink = io.BytesIO()
     with pq.ParquetWriter(sink, sample_status.ARROW_SCHEMA, compression="zstd") as writer:
         for table in tables:
             writer.write_table(table.replace_schema_metadata(None))
-    storage.write_atomic(storage.join(version_folder, sample_status.FOLDER, f"{version:06d}.parquet"), sink.getvalue())
+    storage.write_atomic(url, sink.getvalue())
 
 
-def write_rejects(version_folder: str, tables: Iterable[pa.Table]) -> None:
-    """Write ``rejects.csv``: name, reason and message of every sample that did not become part of the dataset."""
+def write_rejects(url: str, tables: Iterable[pa.Table]) -> None:
+    """Write a CSV file: name, reason and message of every sample that did not become part of the dataset."""
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(["name", "reason", "message"])
     for table in tables:
         rejected = table.filter(pc.equal(table["status"], REJECTED)).select(["name", "reason", "message"])
         writer.writerows(zip(*(column.to_pylist() for column in rejected.columns), strict=True))
-    storage.write_atomic(storage.join(version_folder, REJECTS), text.getvalue().encode())
+    storage.write_atomic(url, text.getvalue().encode())
 
 
-def take_over(old_folder: str, new_folder: str, paths: Iterable[str]) -> None:
-    """Make files of an older version part of the new one: linked on a local disk, copied elsewhere."""
-    for path in paths:
-        old, new = storage.join(old_folder, path), storage.join(new_folder, path)
-        fs, source = storage.open_store(old)
-        target = storage.open_store(new)[1]
-        fs.makedirs(os.path.dirname(target), exist_ok=True)
-        if fs.exists(target):
-            continue
-        try:
-            if not isinstance(fs, LocalFileSystem):
-                raise OSError("an object store has no links")
-            os.link(source, target)
-        except OSError:
-            fs.copy(source, target)
+def files_of(dataset_url: str, manifest: Manifest) -> dict[str, str]:
+    """The files of a version that its successor takes over: path below the version's folder -> below the dataset's."""
+    url = version_url(dataset_url, manifest.version)
+    paths = [file.path for split in manifest.splits.values() for file in split.files]
+    paths += sample_status.paths_in(url, manifest)
+    return {path: storage.relative(dataset_url, manifest.url_of(url, path)) for path in paths}
 
 
-def write_metadata(version_folder: str, schema: Schema, files: Mapping[str, list[DataFile]]) -> None:
-    """Write what stock Petastorm opens each split by; after the split's files, so that nothing partial is opened."""
-    for split, parts in files.items():
-        groups = {part.path.removeprefix(f"{split}/"): len(part.row_groups) for part in parts}
-        write_common_metadata(storage.join(version_folder, split), schema, groups)
+def commit(dataset_url: str, manifest: Manifest, files: Mapping[str, str], scratch: str) -> Manifest:
+    """Make a version visible; the manifest as it is published.
 
+    On a local disk with hard links the version's folder appears at once, with all its files in it. Elsewhere the
+    manifest, by which alone the version is read, is created last, and says where the files lie.
 
-def commit(staged: str, final: str, manifest: Manifest) -> None:
-    """Make the staged version visible.
-
-    On a local disk by renaming its folder, which is one indivisible step. Elsewhere the files are moved first, and the
-    manifest, without which no reader takes the folder for a version, is written last.
+    Args:
+        dataset_url: the dataset.
+        manifest: of the version.
+        files: all files of the version: path below the version's folder -> below the dataset's, where they lie.
+        scratch: a folder of the same store for a version that is being put together.
 
     Raises:
         UserError: another run has published this version meanwhile.
     """
-    if storage.exists(storage.join(final, "manifest.json")):
-        raise UserError(f"Another run has published {final} meanwhile; run again to build on it.")
-    fs, source = storage.open_store(staged)
-    target = storage.open_store(final)[1]
-    if isinstance(fs, LocalFileSystem):
-        manifest.save(staged)
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        os.rename(source, target)
-        return
-    fs.copy(source.rstrip("/") + "/", target.rstrip("/") + "/", recursive=True)
-    manifest.save(final)
+    final = version_url(dataset_url, manifest.version)
+    if is_committed(final):
+        raise published_meanwhile(final)
+    draft = storage.join(scratch, uuid.uuid4().hex)
+    if is_local(dataset_url) and _link_all(dataset_url, files, draft):
+        _write_metadata(draft, manifest)
+        manifest.save(draft)
+        if not move_folder(draft, final):
+            raise _in_the_way(final)
+        return manifest
+    storage.remove_tree(draft)
+    by_reference = dataclasses.replace(manifest, elsewhere=dict(files))
+    if not by_reference.create(final):
+        raise published_meanwhile(final)
+    return by_reference
 
 
-def clear_staging(staging: str) -> None:
-    """Remove what runs have left behind. Whoever still works there could not publish any more."""
-    fs, path = storage.open_store(staging)
-    if isinstance(fs, LocalFileSystem):
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        storage.remove_tree(staging)
+def _link_all(dataset_url: str, files: Mapping[str, str], folder: str) -> bool:
+    """Give all files their names below ``folder`` as well; False as soon as the disk turns out to have no links."""
+    return all(link_file(storage.join(dataset_url, old), storage.join(folder, path)) for path, old in files.items())
+
+
+def _write_metadata(version_folder: str, manifest: Manifest) -> None:
+    """Write what stock Petastorm opens each split by."""
+    for split, part in manifest.splits.items():
+        write_split_metadata(storage.join(version_folder, split), manifest.schema, split, part.files)
+
+
+def write_split_metadata(folder: str, schema: Schema, split: str, files: Iterable[DataFile]) -> None:
+    """Write what stock Petastorm opens the folder of a split by."""
+    groups = {file.path.removeprefix(f"{split}/"): len(file.row_groups) for file in files}
+    write_common_metadata(folder, schema, groups)
+
+
+def published_meanwhile(final: str) -> UserError:
+    """What is said to who comes second."""
+    return UserError(f"Another run has published {final} meanwhile; run again to build on it.")
+
+
+def _in_the_way(final: str) -> UserError:
+    if is_committed(final):
+        return published_meanwhile(final)
+    return UserError(f"{final} holds files but no whole manifest, so no version: remove it, and run again.")
