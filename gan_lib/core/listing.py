@@ -1,5 +1,16 @@
 """Lists folders on any store, whole or cut into branches that many tasks list side by side. Opens no file.
 
+What a folder holds is decided here, once for all jobs:
+
+* Names that begin with a dot are passed over, files and folders alike.
+* A link to a folder is passed over too, wherever it leads: to its own folder, to another one below the root, or out of
+  it. So each file is listed once, and nothing that lies in another tree is read because of a link to a folder. The root
+  itself may be a link.
+* A link to a file is a file of its own name and of the content that it leads to, wherever that lies. One that leads
+  nowhere is listed all the same, and says so when it is read.
+* A name that is not UTF-8 is listed with a key that every table can hold, and with a problem: no job reads it, and each
+  run rejects it by the same key, until somebody renames it.
+
 Every URL that comes out begins with the one that was listed, as its user spelled it (scheme, host and all), so that a
 file's key below it is what follows.
 """
@@ -11,10 +22,8 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from fsspec.implementations.local import LocalFileSystem
-
 from gan_lib.core import storage
-from gan_lib.core.errors import UserError
+from gan_lib.core.errors import Rejected, UserError
 
 # Enough folders for a large cluster to list at once, few enough for the driver to find quickly.
 _FOLDERS_WANTED = 512
@@ -26,14 +35,22 @@ class Entry:
     """A file as a store lists it."""
 
     url: str
+    """opaque, and no text where :attr:`problem` says so"""
     size: int
     """in bytes"""
     etag: str
     """changes when the content does: the store's etag, or else the time of modification; empty where it tells none"""
 
     def key(self, root: str) -> str:
-        """The file's path below the folder ``root`` that was listed."""
-        return self.url.removeprefix(root.rstrip("/") + "/")
+        """The file's path below the folder ``root`` that was listed; bytes that are not UTF-8 as ``\\xff``."""
+        return readable(self.url.removeprefix(root.rstrip("/") + "/"))
+
+    @property
+    def problem(self) -> Rejected | None:
+        """Why no job can take the file as it is called; None for all but names that are not UTF-8."""
+        if self.url.isascii() or readable(self.url) == self.url:
+            return None
+        return Rejected("bad-name", "it is not valid UTF-8; rename it")
 
 
 @dataclass(frozen=True)
@@ -42,6 +59,34 @@ class Branch:
 
     url: str
     whole: bool
+
+
+def readable(name: str) -> str:
+    """``name`` as text that files and tables can hold: bytes of a local name that are not UTF-8 become ``\\xff``."""
+    try:
+        name.encode()
+        return name
+    except UnicodeEncodeError:
+        pass
+    try:
+        of_bytes = name.encode("utf-8", "surrogateescape")  # as Python names local files
+    except UnicodeEncodeError:
+        of_bytes = name.encode("utf-8", "backslashreplace")
+    return of_bytes.decode("utf-8", "backslashreplace")
+
+
+def file_at(url: str) -> Entry:
+    """The file at ``url`` as a listing of its folder shows it, where that costs no request: on a local disk.
+
+    Elsewhere, and where nothing can be seen of it, with the size -1 and no etag.
+    """
+    if not storage.is_local(url):
+        return Entry(url, -1, "")
+    try:
+        status = os.stat(storage.absolute(url))
+    except (OSError, ValueError):  # ValueError: a name with a zero byte
+        return Entry(url, -1, "")
+    return Entry(url, status.st_size, str(status.st_mtime_ns))
 
 
 def require_folder(url: str) -> str:
@@ -78,7 +123,11 @@ def branches_by_task(url: str) -> list[list[Branch]]:
 
 
 def files_of(branch: Branch) -> Iterator[Entry]:
-    """The files of a branch, in no order. Names that begin with a dot, and linked folders, are passed over."""
+    """The files of a branch, in no order.
+
+    A local folder that is gone, or not for us to read, is an entry of its own, which says so when it is read. Raises
+    what :func:`gan_lib.core.storage.list_details` raises.
+    """
     waiting = [branch.url]
     while waiting:
         for entry in _entries(waiting.pop()):
@@ -95,14 +144,13 @@ def subfolders(url: str) -> list[str]:
 
 def _entries(url: str) -> Iterator[Entry | str]:
     """What lies directly in a folder: files as entries, folders as URLs."""
-    fs, path = storage.open_store(url)
-    if isinstance(fs, LocalFileSystem):
-        yield from _local_entries(path)
+    if storage.is_local(url):
+        yield from _local_entries(storage.absolute(url))
         return
-    for info in fs.ls(path, detail=True):
-        name = os.path.basename(info["name"].rstrip("/"))
-        if not name or name.startswith(".") or info["name"].rstrip("/") == path.rstrip("/"):
-            continue  # some stores list the folder itself among what lies in it
+    for info in storage.list_details(url):
+        name = str(info["name"])
+        if name.startswith("."):
+            continue
         if info["type"] == "directory":
             yield storage.join(url, name)
         else:
@@ -123,8 +171,15 @@ def _local_entries(path: str) -> Iterator[Entry | str]:
                 continue
             if entry.is_dir(follow_symlinks=False):
                 yield entry.path
-            elif not (entry.is_symlink() and os.path.isdir(entry.path)):
+            elif not _is_link_to_folder(entry):
                 yield _local_file(entry)
+
+
+def _is_link_to_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_symlink() and entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _local_file(entry: os.DirEntry[str]) -> Entry:

@@ -33,6 +33,7 @@ from gan_lib.core.errors import MachineInTrouble, Rejected, StoreUnavailable, Us
 from gan_lib.core.stores.failures import is_beyond_end, is_missing, is_transient, problem_of
 from gan_lib.core.stores.remote_file import RemoteFile
 from gan_lib.core.stores.spelling import is_local, split_scheme
+from gan_lib.core.stores.unfinished_uploads import abort_upload, unfinished_uploads
 
 FileSystem = Any  # fsspec ships no types
 Result = TypeVar("Result")
@@ -40,6 +41,7 @@ Result = TypeVar("Result")
 # Where a put shows the whole object or none of it. Elsewhere a file is written under another name and then renamed.
 _ATOMIC_PUT = frozenset(("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "memory"))
 _AZURE = frozenset(("az", "abfs", "abfss"))
+_S3 = frozenset(("s3", "s3a"))
 # Where a folder is but a prefix, and all files below one are listed at once.
 _FLAT = frozenset(("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss"))
 # Where a put can be refused because something is there already.
@@ -337,6 +339,46 @@ def _temporary_name(name: str) -> str:
     return f".{re.sub(r'[^A-Za-z0-9._-]', '_', name)[:100]}.{uuid.uuid4().hex}.tmp"
 
 
+def move_file(source: str, target: str) -> None:
+    """Give the file ``source`` the name ``target`` on the same store, in place of what is there.
+
+    Where a store only copies and removes, a mover that is killed may leave both, ``target`` whole where a put shows all
+    or nothing; while ``source`` is there, moving it again makes up for that. Raises what :func:`read_bytes` and
+    :func:`write_atomic` raise.
+    """
+    (fs, old), new = open_store(source), open_store(target)[1]
+    if isinstance(fs, LocalFileSystem):
+        with _explained(target):
+            os.makedirs(os.path.dirname(new), exist_ok=True)
+            os.replace(old, new)
+        return
+    if not _speaks(fs, _FLAT):
+        _tried(lambda: fs.makedirs(new.rpartition("/")[0], exist_ok=True), target)
+    if type(fs).mv is not AbstractFileSystem.mv:
+        _tried(lambda: fs.mv(old, new), source)
+        return
+    _tried(lambda: fs.cp_file(old, new), source)
+    _tried(lambda: _remove_file(fs, old), source)
+
+
+def upload(path: str, url: str) -> None:
+    """Write the local file ``path`` to ``url``, of which never more than a part is in memory.
+
+    It appears as by :func:`write_atomic`. Raises what that raises.
+    """
+    fs, target = open_store(url)
+    if isinstance(fs, LocalFileSystem):
+        with open(path, "rb") as file, writing(url) as copy:
+            shutil.copyfileobj(file, copy, 1 << 20)
+    elif _speaks(fs, _ATOMIC_PUT):
+        _put_somewhere(lambda: fs.put_file(path, target), url)
+    else:
+        temporary = join(url.rpartition("/")[0], _temporary_name(url.rpartition("/")[2]))
+        _tried(lambda: fs.makedirs(target.rpartition("/")[0], exist_ok=True), url)
+        _tried(lambda: fs.put_file(path, open_store(temporary)[1]), url)
+        move_file(temporary, url)
+
+
 def list_names(url: str) -> list[str]:
     """The sorted names of what lies directly in the folder ``url``; empty where there is none.
 
@@ -362,6 +404,27 @@ def _names_in(url: str) -> set[str]:
         return set()
 
 
+def list_details(url: str) -> list[dict[str, Any]]:
+    """What lies directly in the folder ``url`` of a store that is not local; empty where there is none.
+
+    Each as its file system describes it, but for its "name", which is the last part alone. Its "type" is "directory"
+    or "file". Raises what :func:`read_bytes` raises.
+    """
+    fs, path = open_store(url)
+
+    def details() -> list[dict[str, Any]]:
+        fs.invalidate_cache(path)
+        return list(fs.ls(path, detail=True))
+
+    try:
+        found = [(str(info["name"]).rstrip("/"), info) for info in _tried(details, url)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    # Some stores list the folder itself among what lies in it.
+    others = [(name, info) for name, info in found if name.strip("/") != path.strip("/")]
+    return [{**info, "name": name.rpartition("/")[2]} for name, info in others if name.rpartition("/")[2]]
+
+
 def is_temporary(name: str) -> bool:
     """Whether a file is called as :func:`writing` calls what is not whole yet."""
     return _TEMPORARY.fullmatch(name) is not None
@@ -371,17 +434,31 @@ def sweep_folder(url: str) -> None:
     """As :func:`sweep_temporaries`, of files right in the folder ``url`` alone: others may be at work below it."""
     for name in filter(is_temporary, _names_in(url)):
         remove_tree(join(url, name))
+    _sweep_uploads(url, lambda key: "/" not in key)
 
 
 def sweep_temporaries(url: str) -> int:
     """Remove what killed writers left anywhere below the folder ``url``, where no writer is at work; return how many.
 
-    Only files with the hidden names of :func:`is_temporary` go. Raises what :func:`write_atomic` raises.
+    Only files with the hidden names of :func:`is_temporary` go, and on S3 the parts of objects that never became whole.
+    Raises what :func:`write_atomic` raises.
     """
     left = [path for path in _files_below(url) if is_temporary(path.rpartition("/")[2])]
     fs, _ = open_store(url)
     for path in left:
         _tried(functools.partial(_remove_file, fs, path), url)
+    return len(left) + _sweep_uploads(url, lambda key: True)
+
+
+def _sweep_uploads(url: str, is_ours: Callable[[str], bool]) -> int:
+    """Drop what killed writers left below ``url`` of large objects; return of how many."""
+    fs, path = open_store(url)
+    if not _speaks(fs, _S3):
+        return 0
+    left = [upload for upload in _tried(lambda: list(unfinished_uploads(fs, path)), url) if is_ours(upload[0])]
+    for key, upload in left:
+        with contextlib.suppress(FileNotFoundError):  # somebody else was faster
+            _tried(functools.partial(abort_upload, fs, path, key, upload), url)
     return len(left)
 
 

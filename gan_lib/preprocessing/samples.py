@@ -18,10 +18,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gan_lib.core import storage
-from gan_lib.core.errors import Rejected
+from gan_lib.core.errors import MachineInTrouble, Rejected, StoreUnavailable
+from gan_lib.core.listing import readable
+from gan_lib.core.stores.failures import problem_of
 
 UNKNOWN_LENGTH = -1
 """Length of a part that reaches to the end of its file, where the listing did not tell the file's size."""
+
+UNAVAILABLE = "unavailable"
+"""Slug of a problem that is the store's, not the sample's: it is not recorded, and the next run tries again."""
 
 COLUMNS = (
     "name string, parts array<struct<url: string, offset: bigint, length: bigint>>, "
@@ -72,8 +77,12 @@ class Sample:
     """why there is nothing to read, found while listing; the sample becomes a reject"""
 
     def with_fields(self, fields: Mapping[str, Any]) -> Sample:
-        """The same sample with these values beside its parts."""
-        return dataclasses.replace(self, fields=json.dumps(fields))
+        """The same sample with these values beside its parts.
+
+        Raises:
+            ValueError: one of them is a text that holds half a character.
+        """
+        return dataclasses.replace(self, fields=fields_of(fields))
 
     def with_problem(self, problem: str) -> Sample:
         """The same sample, to be rejected for ``problem`` ("slug: message") unless it has a problem already."""
@@ -103,18 +112,60 @@ class Sample:
         return int.from_bytes(digest, "little", signed=True)
 
 
+def fields_of(values: Mapping[str, Any]) -> str:
+    """Values beside a sample's parts, as :attr:`Sample.fields` holds them.
+
+    Raises:
+        ValueError: one of them is a text that holds half a character, which no file can.
+    """
+    fields = json.dumps(values)
+    if "\\ud" in fields:  # half of a pair, or, far more often, both halves
+        try:
+            json.dumps(values, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"it holds half a character: {fields:.200}") from None
+    return fields
+
+
+def problem_in_reading(error: Exception, url: str, reason: str) -> str:
+    """What an exception while ``url`` was read or parsed means for a sample: its :attr:`Sample.problem`.
+
+    "unavailable: ..." where the store is at fault, else ``reason``. Raises:
+        MachineInTrouble: this machine is at fault, and no sample is.
+    """
+    problem: OSError | None = error if isinstance(error, StoreUnavailable | MachineInTrouble) else None
+    if getattr(error, "errno", None) is not None or isinstance(
+        error, MemoryError
+    ):  # parsers' own errors have no number
+        problem = problem or problem_of(error, url)
+    if isinstance(problem, MachineInTrouble):
+        raise problem from error
+    return f"{UNAVAILABLE}: {problem}" if problem else f"{reason}: {_said(error)}"
+
+
+def _said(error: Exception) -> str:
+    return readable(f"{type(error).__name__}: {error}")[:500]
+
+
 def read_part(part: Part, max_bytes: int) -> bytes:
     """The bytes of one part; at most ``max_bytes + 1`` are read, enough to see the excess.
 
     Raises:
-        Rejected: ``too-many-bytes`` when the listing says so already; ``unreadable`` when the store refuses.
+        Rejected: ``too-many-bytes`` when the listing says so already; ``unreadable`` when there is no such file, or
+            another one than was listed.
+        StoreUnavailable: the store does not answer or refuses, also when asked again: the sample may be good.
+        MachineInTrouble: this machine cannot read anything now.
     """
     if part.length > max_bytes:
         raise Rejected("too-many-bytes", f"{part.length} bytes, allowed are {max_bytes}")
     try:
         content = storage.read_range(part.url, part.offset, part.length if part.length >= 0 else max_bytes + 1)
-    except Exception as error:  # each store has its own exceptions; all of them mean that this sample cannot be had
-        raise Rejected("unreadable", f"{type(error).__name__}: {error}") from None
+    except (StoreUnavailable, MachineInTrouble, Rejected):
+        raise
+    except Exception as error:  # each store has its own exceptions
+        if (problem := problem_of(error, part.url)) is not None:
+            raise problem from error
+        raise Rejected("unreadable", _said(error)) from None
     if 0 <= part.length != len(content):
         raise Rejected("unreadable", f"{part.length} bytes were listed, {len(content)} are there")
     return content
@@ -130,7 +181,31 @@ def content_hash(contents: Sequence[bytes]) -> bytes:
 
 
 def to_batch(samples: Sequence[Sample]) -> pa.RecordBatch:
-    """Items as a record batch of :data:`ARROW_SCHEMA`. By columns: a corpus may have a hundred million."""
+    """Samples as a record batch of :data:`ARROW_SCHEMA`; what no column can hold becomes a problem of its sample."""
+    try:
+        return _to_batch(samples)
+    except (UnicodeError, OverflowError, pa.ArrowException):
+        return _to_batch([_storable(sample) for sample in samples])
+
+
+def _storable(sample: Sample) -> Sample:
+    """The sample, or one without parts that says why it cannot be listed."""
+    try:
+        _to_batch([sample])
+        return sample
+    except (UnicodeError, OverflowError, pa.ArrowException):
+        pass
+    name = readable(sample.name)
+    problem = sample.problem
+    if problem is None and name != sample.name:
+        problem = "bad-name: it is not valid UTF-8; rename it"
+    elif problem is None:
+        problem = "unreadable: its place is no address of bytes in a file"
+    return Sample(name, (), etag=readable(sample.etag), problem=readable(problem))
+
+
+def _to_batch(samples: Sequence[Sample]) -> pa.RecordBatch:
+    """By columns: a corpus may have a hundred million."""
     parts = [part for sample in samples for part in sample.parts]
     ends = np.cumsum([0, *(len(sample.parts) for sample in samples)], dtype=np.int32)
     columns = [
@@ -160,7 +235,7 @@ def from_batch(batch: pa.RecordBatch) -> Iterator[Sample]:
 
 
 def in_batches(samples: Iterator[Sample], size: int = 2048) -> Iterator[pa.RecordBatch]:
-    """Items as record batches of at most ``size`` rows."""
+    """Samples as record batches of at most ``size`` rows."""
     waiting: list[Sample] = []
     for sample in samples:
         waiting.append(sample)

@@ -95,7 +95,7 @@ class PreprocessSettings(Settings):
     """which samples are dropped because others are like them"""
     split: SplitShares = SplitShares()
     """which samples no training may learn from"""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     """of random crops and clips, and of the order of the rows"""
     layout: Layout = Layout()
     """of the published files"""

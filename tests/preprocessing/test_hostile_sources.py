@@ -5,18 +5,20 @@ from __future__ import annotations
 import io
 import os
 import tarfile
-from functools import partial
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gan_lib.core.errors import Rejected
-from gan_lib.core.listing import Branch, Entry, branches, files_of
-from gan_lib.preprocessing.samples import Part, Sample, from_batch, read_part
+from gan_lib.core.listing import Branch, branches, file_at, files_of
+from gan_lib.preprocessing.samples import Part, Sample, from_batch, in_batches, read_part
 from gan_lib.preprocessing.sources import manifest, tar
 from gan_lib.preprocessing.sources.folder import plain_samples
 from gan_lib.preprocessing.sources.listing import SourceError
 from gan_lib.preprocessing.sources.manifest import ManifestSource
+from gan_lib.preprocessing.sources.spool import spooled
 from tests.preprocessing.conftest import file_of, fill, image
 
 pytestmark = pytest.mark.timeout(20)  # what would wait for a pipe fails here
@@ -80,8 +82,18 @@ def samples_of_shard(path: Path, members: list[tuple], mode: str = "w") -> list[
     with tarfile.open(path, mode) as shard:
         for info, content in members:
             shard.addfile(info, content)
-    read = partial(tar._read_shard, root=str(path.parent.parent), spool=str(path.parent / "spool"), fields={})
-    return [sample for batch in read(Entry(str(path), path.stat().st_size, "")) for sample in from_batch(batch)]
+    return listed_shard(path)
+
+
+def listed_shard(path: Path, fields: dict[str, str] | None = None, **options: Any) -> list[Sample]:
+    """The samples of a tar file, as they come out of a task."""
+    found = tar.samples_of_shard(file_at(str(path)), path.name, fields or {}, **options)
+    return batched(spooled(str(path.parent / "spool"), found))
+
+
+def batched(samples: Iterable[Sample]) -> list[Sample]:
+    """Samples after the way through Arrow that each takes."""
+    return [sample for batch in in_batches(iter(samples)) for sample in from_batch(batch)]
 
 
 @pytest.mark.parametrize("suffix, mode", [(".tar", "w"), (".tar.gz", "w:gz")])
@@ -100,7 +112,7 @@ def test_tar_members_are_read_where_they_lie_whatever_they_are_called(tmp_path, 
     samples = samples_of_shard(tmp_path / "x" / f"s{suffix}", members, mode)
     good, bad = [i for i in samples if i.problem is None], [i for i in samples if i.problem is not None]
     assert [read_part(sample.parts[0], 10**6) for sample in good] == [file_of(image(n)) for n in range(len(names))]
-    assert [sample.name for sample in good][-2:] == [f"x/s{suffix}/same", f"x/s{suffix}/same (2)"]
+    assert [sample.name for sample in good][-2:] == [f"s{suffix}/same", f"s{suffix}/same (2)"]
     problems = [(sample.name.rpartition("/")[2], (sample.problem or "").partition(":")[0]) for sample in bad]
     unsupported = [(name, "unsupported") for name in ("link", "hard", "device", "pipe")]
     assert problems == [*unsupported, ("alone", "no-content")]
@@ -114,15 +126,19 @@ def test_a_shard_cut_off_at_any_place_says_so_and_keeps_what_is_whole(tmp_path, 
     whole = path.read_bytes()
     for kept in (0, 1, len(whole) // 3, len(whole) // 2):
         path.write_bytes(whole[:kept])
-        shard = Entry(str(path), kept, "")
-        samples = list(tar._samples(shard, path.name, str(tmp_path / "spool"), {}))
-        assert kept == 0 or samples[-1].problem is not None or reason_of(samples[-1].parts[0]) == "unreadable"
+        samples = listed_shard(path)
+        assert any(sample.problem for sample in samples)
 
 
 def test_a_tar_file_that_is_a_pipe_is_a_reject(tmp_path):
     os.mkfifo(tmp_path / "s.tar")
-    (sample,) = tar._samples(Entry(str(tmp_path / "s.tar"), 0, ""), "s.tar", str(tmp_path / "spool"), {})
+    (sample,) = listed_shard(tmp_path / "s.tar")
     assert (sample.problem or "").startswith("corrupt")
+
+
+def listed_manifest(path: Path, fields: dict[str, str]) -> list[Sample]:
+    """The samples of a manifest, as they come out of a task."""
+    return batched(manifest.samples_of_manifest(str(path), "path", fields))
 
 
 def test_lines_of_a_manifest_that_are_broken_or_come_twice_are_all_accounted_for(tmp_path):
@@ -130,18 +146,19 @@ def test_lines_of_a_manifest_that_are_broken_or_come_twice_are_all_accounted_for
     lines = ["path,label", "1.png,3", "1.png,3", "../2.png,4", "too,many,values", "lonely", ",5", '"a\nb.png",6']
     path = tmp_path / "in" / "list.csv"
     path.write_text("\n".join(lines) + "\n")
-    samples = [i for batch in manifest._read(str(path), "path", {"label": "int64"}) for i in from_batch(batch)]
+    samples = listed_manifest(path, {"label": "int64"})
     assert [(sample.name, sample.values) for sample in samples[:3]] == [
         ("1.png", {"label": 3}),
         ("1.png", {"label": 3}),
         ("../2.png", {"label": 4}),
     ]
     assert read_part(samples[2].parts[0], 10**6) == file_of(image(2))
-    assert [reason_of(sample.parts[0]) for sample in samples[3:5]] == ["unreadable", "unreadable"]
-    assert [sample.problem for sample in samples[5:]] == [
-        "bad-line: it holds 3 values, not 2",
-        "bad-line: it holds 1 values, not 2",
+    assert [(sample.name, sample.problem) for sample in samples[3:6]] == [
+        ("list.csv, line 5", "bad-line: it holds 3 values, not 2"),
+        ("list.csv, line 6", "bad-line: it holds 1 values, not 2"),
+        ("list.csv, line 7", "bad-line: its path is no path"),
     ]
+    assert reason_of(samples[6].parts[0]) == "unreadable"
 
 
 def test_a_manifest_without_its_column_is_one_clear_sentence(tmp_path):

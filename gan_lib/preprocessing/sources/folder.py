@@ -13,7 +13,7 @@ from gan_lib.cluster.parallelize import parallelize
 from gan_lib.core import storage
 from gan_lib.core.config import Settings, Url
 from gan_lib.core.listing import Branch, Entry, branches_by_task, files_of, require_folder, subfolders
-from gan_lib.preprocessing.samples import COLUMNS, Part, Sample, in_batches
+from gan_lib.preprocessing.samples import COLUMNS, Part, Sample, in_batches, problem_in_reading
 from gan_lib.preprocessing.sources.listing import Context, Listing, SourceError
 from gan_lib.preprocessing.sources.name_labels import NamePattern, labelled_by_name
 
@@ -25,7 +25,8 @@ _CAPTION_BYTES = 2**20  # what is longer is no caption
 
 
 class FolderSource(Settings):
-    """Every file below ``path`` is a sample, whatever it is called; names that begin with a dot are passed over."""
+    """Every file below ``path`` is a sample, whatever it is called; names that begin with a dot are passed over, and so
+    are links to folders. Links to files are read."""
 
     kind: Literal["folder"] = "folder"
     path: Url
@@ -133,11 +134,8 @@ def plain_samples(root: str, entries: Iterable[Entry]) -> Iterator[Sample]:
     """A sample for each file; its name is its path below ``root``."""
     for entry in entries:
         name = entry.key(root)
-        try:
-            name.encode()
-        except UnicodeEncodeError:
-            readable = name.encode("utf-8", "backslashreplace").decode()
-            yield Sample(readable, (), etag=entry.etag, problem="bad-name: it is not valid UTF-8")
+        if entry.problem is not None:
+            yield Sample(name, (), etag=entry.etag, problem=str(entry.problem))
         else:
             yield Sample(name, (Part(entry.url, 0, entry.size),), etag=entry.etag)
 
@@ -169,9 +167,11 @@ def _captioned_samples(root: str, entries: Iterable[Entry]) -> Iterator[Sample]:
             continue
         try:
             caption = storage.read_range(text.parts[0].url, 0, _CAPTION_BYTES).decode().strip()
-            yield sample.with_fields({"caption": caption})
-        except (OSError, UnicodeDecodeError) as error:
-            yield sample.with_problem(f"no-caption: {text.name} cannot be read: {error}")
+            captioned = sample.with_fields({"caption": caption})
+        except Exception as error:  # each store has its own exceptions
+            reason = f"no-caption: {text.name} cannot be read"
+            captioned = sample.with_problem(problem_in_reading(error, text.parts[0].url, reason))
+        yield captioned
     for text in texts.values():
         yield text.with_problem("no-content: the caption has no other file beside it")
 

@@ -13,7 +13,7 @@ from gan_lib.cluster.parallelize import parallelize
 from gan_lib.core import storage
 from gan_lib.core.config import Settings, Url
 from gan_lib.core.listing import Branch, Entry, files_of, require_folder
-from gan_lib.preprocessing.samples import COLUMNS, Part, Sample, in_batches
+from gan_lib.preprocessing.samples import COLUMNS, Part, Sample, in_batches, problem_in_reading
 from gan_lib.preprocessing.sources.listing import Context, Listing, SourceError
 
 _BLOCK_BYTES = 2**20
@@ -55,15 +55,17 @@ def lines_of(entry: Entry, name: str) -> Iterator[Sample]:
 
     A line's etag is the hash of its bytes.
     """
-    number, problem = 0, None
+    if entry.problem is not None:
+        yield Sample(name, (), etag=entry.etag, problem=str(entry.problem))
+        return
+    number = 0
     try:
         with storage.open_file(entry.url) as file:
             for number, offset, length, digest in _spans(file):
                 if length:
                     yield Sample(f"{name}:{number:09d}", (Part(entry.url, offset, length),), etag=digest)
     except Exception as error:  # each store has its own exceptions; all of them mean that the rest cannot be had
-        problem = f"unreadable: after line {number}: {type(error).__name__}: {error}"
-    if problem:
+        problem = problem_in_reading(error, entry.url, f"unreadable: after line {number}")
         yield Sample(name, (), etag=entry.etag, problem=problem)
 
 

@@ -7,9 +7,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gan_lib.core.errors import UserError
+from gan_lib.core.images import Limits
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
+
+
+MAX_BYTES = Limits().max_bytes
 
 
 class SourceError(UserError):
@@ -25,6 +29,8 @@ class Context:
     """folder for bytes that are in no file yet: rows of a table, content of compressed files"""
     classes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """field -> the class names that the dataset's last version knows; their numbers stay"""
+    max_bytes: int = MAX_BYTES
+    """of one sample's content, where it has to be taken into memory and copied to ``spool``"""
 
     def numbered(self, field_name: str, names: Iterable[str]) -> list[str]:
         """Class names by number: those that an earlier version knows keep theirs, new ones follow in order."""

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import json
+import csv
+import io
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
-from itertools import chain
 from typing import Any, Literal
 
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet as pq
-from fsspec.implementations.local import LocalFileSystem
 from pydantic import Field
 
 from gan_lib.cluster.parallelize import parallelize
 from gan_lib.core import storage
 from gan_lib.core.config import Settings, Url
-from gan_lib.preprocessing.samples import COLUMNS, UNKNOWN_LENGTH, Part, Sample, in_batches
+from gan_lib.core.errors import MachineInTrouble, StoreUnavailable, UserError
+from gan_lib.core.listing import file_at
+from gan_lib.preprocessing.samples import COLUMNS, Part, Sample, in_batches, problem_in_reading
 from gan_lib.preprocessing.sources.listing import Context, Listing, SourceError
+from gan_lib.preprocessing.sources.values import to_json, values_of
 
-_TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+_LINE_LENGTH = 2**20  # characters; a longer line holds no path
+_ROWS = 4096  # of a Parquet file, taken at a time
 
 
 class ManifestSource(Settings):
@@ -38,89 +41,96 @@ class ManifestSource(Settings):
         """The lines.
 
         Raises:
-            SourceError: the file is not there, or lacks a column.
+            SourceError: the file is not there, cannot be read, or lacks a column.
         """
         url = storage.absolute(self.path)
         if not storage.exists(url):
             raise SourceError(f"The manifest {self.path} is not there.")
         try:
-            first = next(_tables(url, []), None)
-        except pa.ArrowException as error:
+            with _opened(url) as (columns, _):
+                pass
+        except (StoreUnavailable, MachineInTrouble):
+            raise
+        except Exception as error:  # Arrow raises whatever the bytes lead it to
             raise SourceError(f"{self.path} cannot be read as a manifest: {error}.") from None
-        columns = first.schema.names if first is not None else []
-        missing = [column for column in (self.file, *self.fields) if column not in columns]
-        if missing:
-            raise SourceError(f"{self.path} has no column {missing[0]}; it has {', '.join(columns) or 'none'}.")
-        read = partial(_read, file=self.file, fields=self.fields)
+        for column in (self.file, *self.fields):
+            if columns.count(column) != 1:
+                what = "more than one column" if column in columns else "no column"
+                raise SourceError(f"{self.path} has {what} {column}; it has {', '.join(columns) or 'none'}.")
+        read = partial(_read, self.file, self.fields)
         return Listing(parallelize(context.spark, [url], read, COLUMNS), fields=self.fields)
 
 
-def _tables(url: str, broken: list[pa.csv.InvalidRow]) -> Iterator[pa.RecordBatch]:
-    """The lines of a manifest; those of a CSV file with too many or too few values go to ``broken``."""
+Row = tuple[str, list[Any]]
+"""where it stands, such as "line 3"; one value for each column"""
 
-    def put_aside(row: pa.csv.InvalidRow) -> str:
-        broken.append(row)
-        return "skip"
 
-    fs, path = storage.open_store(url)
-    with fs.open(path, "rb") as file:
+@contextmanager
+def _opened(url: str) -> Iterator[tuple[list[str], Iterator[Row]]]:
+    """The names of the columns, and the rows; of a CSV file some may have more values or fewer."""
+    with storage.open_file(url) as file:
         if url.endswith(".parquet"):
-            yield from pq.ParquetFile(file).iter_batches()
+            parquet = pq.ParquetFile(file)
+            yield parquet.schema_arrow.names, _rows_of_parquet(parquet)
         else:
-            names = file.readline().decode("utf-8-sig").strip()
-            file.seek(0)
-            texts = {name.strip('"'): pa.string() for name in names.split(",")}
-            yield from pa.csv.open_csv(
-                file,
-                convert_options=pa.csv.ConvertOptions(column_types=texts),
-                parse_options=pa.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=put_aside),
-            )
+            # What is not UTF-8 must not cost the lines around it. Arrow's reader passes over such a line in silence
+            # where it has too many values.
+            text = io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="")
+            reader = csv.reader(_lines(text))
+            yield next(reader, []), ((f"line {reader.line_num}", values) for values in reader if values)
 
 
-def _read(url: str, file: str, fields: Mapping[str, str]) -> Iterator[pa.RecordBatch]:
-    folder, _, name = url.rpartition("/")
-    broken: list[pa.csv.InvalidRow] = []
-    rows = (row for batch in _tables(url, broken) for row in batch.select([file, *fields]).to_pylist())
-    samples = (_sample(folder, row, file, fields) for row in rows)
-    rejects = (_broken_line(name, row) for row in broken)  # these are all found once the samples are through
-    return in_batches(chain(samples, rejects))
+def _lines(text: io.TextIOWrapper) -> Iterator[str]:
+    while line := text.readline(_LINE_LENGTH):
+        if len(line) == _LINE_LENGTH:
+            raise ValueError(f"a line is longer than {_LINE_LENGTH} characters")
+        yield line
 
 
-def _broken_line(manifest: str, row: pa.csv.InvalidRow) -> Sample:
-    problem = f"bad-line: it holds {row.actual_columns} values, not {row.expected_columns}"
-    return Sample(f"{manifest}, line {row.number}", (), problem=problem)
+def _rows_of_parquet(parquet: pq.ParquetFile) -> Iterator[Row]:
+    number = 0
+    for batch in parquet.iter_batches(batch_size=_ROWS):
+        for values in zip(*map(values_of, batch.columns), strict=True):
+            number += 1
+            yield f"row {number}", list(values)
 
 
-def _sample(folder: str, row: Mapping[str, Any], file: str, fields: Mapping[str, str]) -> Sample:
-    name = str(row[file])
-    url = name if "://" in name or name.startswith("/") else storage.join(folder, name)
-    sample = Sample(name, (_part(url),))
+def samples_of_manifest(url: str, file: str, fields: Mapping[str, str]) -> Iterator[Sample]:
+    """The rows of a manifest, and one sample that says so where it cannot be read to its end."""
+    folder, _, manifest = url.rpartition("/")
+    where = "its beginning"
     try:
-        values = {field: _value(row[field], dtype) for field, dtype in fields.items()}
+        with _opened(url) as (columns, rows):
+            indices = {name: columns.index(name) for name in (file, *fields)}
+            for where, values in rows:
+                path = values[indices[file]] if len(values) == len(columns) else None
+                if isinstance(path, str) and path:
+                    of_row = {field: values[indices[field]] for field in fields}
+                    yield _sample(folder, path, of_row, fields)
+                else:
+                    what = f"its {file} is no path" if len(values) == len(columns) else ""
+                    problem = f"bad-line: {what or f'it holds {len(values)} values, not {len(columns)}'}"
+                    yield Sample(f"{manifest}, {where}", (), problem=problem)
+    except Exception as error:  # parsers raise whatever the bytes lead them to
+        problem = problem_in_reading(error, url, f"corrupt: the manifest breaks off after {where}")
+        yield Sample(manifest, (), etag=file_at(url).etag, problem=problem)
+
+
+def _read(file: str, fields: Mapping[str, str], url: str) -> Iterator[pa.RecordBatch]:
+    return in_batches(samples_of_manifest(url, file, fields))
+
+
+def _sample(folder: str, name: str, values: Mapping[str, Any], fields: Mapping[str, str]) -> Sample:
+    url = name if "://" in name or name.startswith("/") else storage.join(folder, name)
+    try:
+        found = file_at(url)
+        storage.open_store(url)
+    except UserError as error:  # a kind of store that nobody knows, or whose package is not installed
+        return Sample(name, (), problem=f"unreadable: {error}")
+    except Exception as error:
+        return Sample(name, (), problem=problem_in_reading(error, url, "unreadable"))
+    sample = Sample(name, (Part(url, 0, found.size),), etag=found.etag)
+    try:
+        return sample.with_fields({field: to_json(values[field], dtype) for field, dtype in fields.items()})
     except ValueError as error:
         return sample.with_problem(f"bad-field: {error}")
-    return Sample(name, sample.parts, json.dumps(values), _etag(url))
-
-
-def _part(url: str) -> Part:
-    """With its size where that costs nothing: on a local disk."""
-    fs, path = storage.open_store(url)
-    if isinstance(fs, LocalFileSystem) and fs.exists(path):
-        return Part(url, 0, fs.size(path))
-    return Part(url, 0, UNKNOWN_LENGTH)
-
-
-def _etag(url: str) -> str:
-    fs, path = storage.open_store(url)
-    return str(fs.info(path)["mtime"]) if isinstance(fs, LocalFileSystem) and fs.exists(path) else ""
-
-
-def _value(value: Any, dtype: str) -> Any:
-    """A value as its field stores it; CSV knows texts only."""
-    if not isinstance(value, str) or dtype == "str":
-        return value
-    if dtype == "bool":
-        if value.lower() not in _TRUTHS:
-            raise ValueError(f"{value!r} is neither true nor false")
-        return _TRUTHS[value.lower()]
-    return float(value) if dtype.startswith("float") else int(value)
