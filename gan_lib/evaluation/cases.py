@@ -114,8 +114,7 @@ class RowGroupPiece(Piece):
 
     def cases(self) -> Iterator[Case]:
         """See :class:`Piece`."""
-        fs, path = storage.open_store(self.group.url)
-        with fs.open(path, "rb") as file:
+        with storage.open_file(self.group.url) as file:
             table = pq.ParquetFile(file).read_row_group(
                 self.group.number, columns=[field.name for field in self.schema]
             )

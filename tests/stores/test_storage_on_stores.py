@@ -253,6 +253,35 @@ def test_what_killed_writers_left_is_hidden_and_swept(store: Store):
     assert all(storage.read_bytes(storage.join(store.url, name)) == b"x" for name in kept)
 
 
+def test_parts_that_a_killed_writer_of_a_large_object_left_on_s3_are_swept(s3_bucket: str, monkeypatch):
+    import s3fs
+
+    folder = storage.join(s3_bucket, "large*", "a b")
+    fs, path = storage.open_store(folder)
+    for name in ("below/x", "/y", "../a bc/z"):
+        fs.call_s3("create_multipart_upload", Bucket=path.split("/")[0], Key=os.path.normpath(f"large*/a b/{name}"))
+    ask = s3fs.S3FileSystem._call_s3
+
+    async def dying(self, method, *arguments, **options):
+        if method in ("complete_multipart_upload", "abort_multipart_upload"):
+            raise RuntimeError("killed")
+        return await ask(self, method, *arguments, **options)
+
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
+        patch.setattr(s3fs.S3FileSystem, "_call_s3", dying)
+        storage.write_atomic(storage.join(folder, "large.bin"), bytes(100 * 2**20))
+
+    def left() -> list[str]:
+        return sorted(upload["Key"] for upload in fs.list_multipart_uploads(path.split("/")[0]))
+
+    assert left() == ["large*/a b/below/x", "large*/a b/large.bin", "large*/a b/y", "large*/a bc/z"]
+    storage.sweep_folder(folder)
+    assert left() == ["large*/a b/below/x", "large*/a bc/z"]
+    assert storage.sweep_temporaries(folder) == 1
+    assert left() == ["large*/a bc/z"]
+    assert storage.list_names(folder) == []
+
+
 def test_a_failed_write_leaves_nothing(store: Store):
     with pytest.raises(RuntimeError), storage.writing(storage.join(store.url, "x")) as file:
         file.write(b"half")
