@@ -7,9 +7,12 @@ setup(
     version="0.1.0",
     description="Distributed Spark pipeline that trains GANs on large image corpora and applies them",
     packages=find_packages(include=["gan_lib", "gan_lib.*"]),
+    package_data={"gan_lib.evaluation.report": ["*.html", "*.css", "*.js"]},
     python_requires=">=3.10",
     install_requires=[
         "fsspec",
+        "jinja2>=3.1",
+        "markupsafe>=2.1",
         "mlflow>=2.22",
         "numpy>=1.26",
         "opencv-python-headless",

@@ -14,7 +14,7 @@ from gan_lib.cluster.session import spark_session
 from gan_lib.core import config, storage
 from gan_lib.core.errors import UserError, run_job
 from gan_lib.evaluation.evaluate import evaluate
-from gan_lib.evaluation.report import GRID, write_report
+from gan_lib.evaluation.report import GRID, PAGE, write_page, write_report
 from gan_lib.evaluation.settings import EvaluateSettings
 
 
@@ -25,6 +25,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with tracking.run(settings.tracking, "evaluate", settings.model_dump(), settings.model_dump(mode="json")) as run:
         outcome = evaluate(spark, settings)
         summary, grid = write_report(storage.absolute(settings.output), outcome)
+        run.log_text(write_page(storage.absolute(settings.output), outcome, settings), PAGE)
         if not summary["samples"]:
             raise UserError(f"No sample could be evaluated: {summary['rejected']}.")
         means = summary["means"].items()

@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind: results.parquet, summary.json and comparison_grid.png."""
+"""The files of an evaluation: results.parquet, summary.json, comparison_grid.png and report.html."""
 
 from __future__ import annotations
 
@@ -13,18 +13,21 @@ import pyarrow.parquet as pq
 from gan_lib.core import storage
 from gan_lib.core.images import Pixels, decode, encode_png
 from gan_lib.evaluation.comparison_grid import Row, draw_grid
-from gan_lib.evaluation.measured import Measured, summarise
+from gan_lib.evaluation.measured import Measured
 from gan_lib.evaluation.prediction import Outcome
+from gan_lib.evaluation.report.assembly import content_of
+from gan_lib.evaluation.report.page import render
+from gan_lib.evaluation.settings import AnyTask
 
-RESULTS, SUMMARY, GRID = "results.parquet", "summary.json", "comparison_grid.png"
+RESULTS, SUMMARY, GRID, PAGE = "results.parquet", "summary.json", "comparison_grid.png", "report.html"
 
 
 def write_report(output: str, outcome: Outcome) -> tuple[dict[str, Any], Pixels | None]:
-    """Write all three files into the folder ``output``; the summary and the grid, None where nothing can be shown.
+    """Write the first three into the folder ``output``; gives the summary and the grid, None where nothing is shown.
 
     The table has a row for each sample and method: ``name``, ``method``, a column for each metric, and ``reason``.
     """
-    summary = summarise(outcome.rows)
+    summary = outcome.summary()
     storage.write_atomic(storage.join(output, RESULTS), _table(outcome.rows))
     storage.write_atomic(storage.join(output, SUMMARY), json.dumps(summary, indent=2).encode())
     rows = grid_rows(outcome)
@@ -32,6 +35,13 @@ def write_report(output: str, outcome: Outcome) -> tuple[dict[str, Any], Pixels 
     if grid is not None:
         storage.write_atomic(storage.join(output, GRID), encode_png(grid))
     return summary, grid
+
+
+def write_page(output: str, outcome: Outcome, settings: AnyTask) -> str:
+    """Write report.html, one file that needs nothing else, into the folder ``output``; its text."""
+    page = render(content_of(outcome, settings))
+    storage.write_atomic(storage.join(output, PAGE), page.encode())
+    return page
 
 
 def grid_rows(outcome: Outcome) -> list[Row]:
