@@ -10,7 +10,10 @@ from gan_lib.tracking.runs import flatten
 
 Fact = tuple[str, str]
 
-_SAID_ELSEWHERE = {"task", "models", "output", "grid_rows", "trusted_packages", "limits", "tracking"}
+_SAID_ELSEWHERE = {
+    *("task", "models", "output", "trusted_packages", "limits", "tracking"),
+    *("metrics", "features", "grid_rows", "cases"),
+}
 
 
 def facts_of(settings: TaskSettings, models: Mapping[str, str]) -> list[Fact]:
