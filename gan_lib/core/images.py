@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -36,55 +35,24 @@ import numpy as np
 import pyvips
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
-from pydantic import Field
+from PIL import Image, ImageCms, ImageOps
 
-from gan_lib.core.config import Settings
-from gan_lib.core.errors import Rejected
+from gan_lib.core.image_header import PILLOW_BOMB_LIMIT as PILLOW_BOMB_LIMIT
+from gan_lib.core.image_header import ImageRejected as ImageRejected
+from gan_lib.core.image_header import Limits as Limits
+from gan_lib.core.image_header import open_image, open_within, out_of_memory
 
 Pixels = NDArray[np.uint8]
 Size = tuple[int, int]
 """height, width, in pixels"""
 
-# Formats whose parsers we let near a stranger's bytes. Left out on purpose: EPS runs programs, ICO and PSD hold others.
-_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "AVIF")
 _LOSSY = ("JPEG", "MPO", "WEBP", "AVIF")  # WebP and AVIF may be exact, but nothing in the file promises it
 _ORIENTATION_TAG = 0x0112
-PILLOW_BOMB_LIMIT = 2 * (Image.MAX_IMAGE_PIXELS or 2**26)
 # libvips' own words. As small as OpenCV's level 3 on enlarged photos, and three times as fast:
 # python benchmarks/scoring.py --encoders
 PNG_OPTIONS = {"compression": 2, "filter": "avg"}
 # Starting libvips takes 1 ms. OpenCV has done 64x64 pixels in 0.3 ms by then (libvips 1.6), at 256x256 libvips wins.
 _FEW_PIXELS = 128 * 128
-
-Image.init()  # registers the readers of all formats once; open(formats=...) would only know those in use already
-_READABLE = [name for name in _FORMATS if name in Image.OPEN]  # AVIF is not in every build
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # our own limit decides; its error stays
-
-
-class Limits(Settings):
-    """What a file may cost before any memory is taken for its pixels.
-
-    Decoding takes at most ``max_bytes + 24 * max_pixels`` bytes: 3 to 8 a pixel for the result, the rest for colour
-    models that have to be converted.
-    """
-
-    max_bytes: int = Field(default=64 * 2**20, gt=0)
-    """Largest file, in bytes."""
-    max_pixels: int = Field(default=50_000_000, gt=0, le=PILLOW_BOMB_LIMIT)
-    """Largest width times height. Above the upper bound Pillow itself refuses to open an image."""
-    min_side: int = Field(default=1, gt=0)
-    """Shortest side that is let through, in pixels."""
-    max_aspect: float | None = Field(default=None, ge=1)
-    """Largest long side over short side; None lets every shape through."""
-
-
-class ImageRejected(Rejected):
-    """A file that does not become an image.
-
-    Reasons: ``empty``, ``too-many-bytes``, ``too-many-pixels``, ``too-small``, ``too-long`` (aspect),
-    ``not-an-image``, ``corrupt``, ``unsupported`` (an image of a kind that no rule covers).
-    """
 
 
 @dataclass(frozen=True)
@@ -109,7 +77,8 @@ def decode(content: bytes, limits: Limits | None = None, pixel_format: PixelForm
     """Decode one image file into height x width x channels of ``pixel_format`` (uint8 RGB), C-contiguous.
 
     Raises:
-        ImageRejected: with the reason; nothing else, whatever the bytes are.
+        ImageRejected: with the reason; nothing else, whatever the bytes are ...
+        MachineInTrouble: ... unless this machine has no memory for what the limits admit.
     """
     return decode_enough(content, limits or Limits(), lambda size: size, pixel_format)[0]
 
@@ -130,7 +99,7 @@ def decode_enough(
     Returns:
         the pixels, and the size of the whole image.
     """
-    image = _open_within(content, limits)
+    image = open_within(content, limits)
     try:
         if _is_ordinary_jpeg(image):
             pixels, size = _decode_jpeg(content, image, enough)
@@ -142,6 +111,8 @@ def decode_enough(
         raise
     except Image.DecompressionBombError as error:  # a frame larger than its header said
         raise ImageRejected("too-many-pixels", str(error)) from None
+    except MemoryError as error:
+        raise out_of_memory(image.size) from error
     except Exception as error:  # the decoders raise whatever their bytes lead them to; a bad file is never our crash
         raise ImageRejected("corrupt", str(error) or type(error).__name__) from None
 
@@ -186,7 +157,7 @@ def decode_label_map(content: bytes, limits: Limits | None = None) -> NDArray[np
         ImageRejected: with the reason, as :func:`decode`; ``unsupported`` for colour, alpha and lossy formats.
     """
     limits = limits or Limits()
-    image = _open_within(content, limits)
+    image = open_within(content, limits)
     if image.format in _LOSSY or image.mode not in ("1", "L", "P", "I", "I;16", "I;16B"):
         raise ImageRejected(
             "unsupported", f"{image.format} of mode {image.mode} stores no classes: write a grey or palette PNG"
@@ -195,6 +166,8 @@ def decode_label_map(content: bytes, limits: Limits | None = None) -> NDArray[np
         return np.ascontiguousarray(np.asarray(_upright(image)), dtype=np.int32)
     except Image.DecompressionBombError as error:
         raise ImageRejected("too-many-pixels", str(error)) from None
+    except MemoryError as error:
+        raise out_of_memory(image.size) from error
     except Exception as error:
         raise ImageRejected("corrupt", str(error) or type(error).__name__) from None
 
@@ -205,7 +178,7 @@ def size_of(content: bytes) -> tuple[int, int]:
     Raises:
         ImageRejected: not an image of a known format.
     """
-    width, height = _open(content).size
+    width, height = open_image(content).size
     return height, width
 
 
@@ -249,40 +222,6 @@ def encode_webp(pixels: Pixels, quality: int) -> bytes:
     if not done:
         raise ValueError(f"OpenCV cannot encode an array of shape {pixels.shape} as WebP")
     return encoded.tobytes()
-
-
-def _open_within(content: bytes, limits: Limits) -> Image.Image:
-    """Read the header and see that the file costs no more than it may; no pixel is decoded yet."""
-    if not content:
-        raise ImageRejected("empty", "the file has no bytes")
-    if len(content) > limits.max_bytes:
-        raise ImageRejected("too-many-bytes", f"{len(content)} bytes, allowed are {limits.max_bytes}")
-    image = _open(content)
-    _check_size(image.size, limits)
-    return image
-
-
-def _open(content: bytes) -> Image.Image:
-    """Read the header; no pixel is decoded yet."""
-    try:
-        return Image.open(io.BytesIO(content), formats=_READABLE)
-    except Image.DecompressionBombError as error:
-        raise ImageRejected("too-many-pixels", str(error)) from None
-    except UnidentifiedImageError:
-        raise ImageRejected("not-an-image", "no known image format begins like this") from None
-    except Exception as error:
-        raise ImageRejected("corrupt", str(error) or type(error).__name__) from None
-
-
-def _check_size(size: tuple[int, int], limits: Limits) -> None:
-    width, height = size
-    short, long = sorted(size)
-    if width * height > limits.max_pixels:
-        raise ImageRejected("too-many-pixels", f"{width}x{height}, allowed are {limits.max_pixels} pixels")
-    if short < limits.min_side:
-        raise ImageRejected("too-small", f"{width}x{height}, the shorter side must have {limits.min_side} pixels")
-    if limits.max_aspect is not None and long > limits.max_aspect * short:
-        raise ImageRejected("too-long", f"{width}x{height}, the sides may differ by a factor of {limits.max_aspect:g}")
 
 
 def _is_ordinary_jpeg(image: Image.Image) -> bool:
@@ -371,7 +310,8 @@ def _is_deep(image: Image.Image, content: bytes) -> bool:
 
 def _deep_pixels(image: Image.Image, content: bytes) -> NDArray:
     """Decode by libvips, which keeps 16 bits in every colour model."""
-    loaded = pyvips.Image.new_from_buffer(content, "", fail_on="error")
+    # Read in its order, a large image needs no file in the temporary folder, whose disk may be full.
+    loaded = pyvips.Image.new_from_buffer(content, "", access="sequential", fail_on="error")
     if _foreign_profile(image) is not None:
         with contextlib.suppress(pyvips.Error):  # a profile for another colour model, or none at all
             loaded = loaded.icc_transform("srgb", intent="perceptual", depth=16)

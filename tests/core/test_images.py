@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import pickle
 import struct
+import subprocess
+import sys
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -206,6 +209,79 @@ def test_whatever_the_bytes_only_a_rejection_is_raised(data, suffix):
     except ImageRejected:
         return
     assert pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[2] == 3
+
+
+def _tiff(tile: int) -> bytes:
+    """A grey TIFF of 16x16 pixels in one compressed tile of ``tile`` x ``tile``."""
+    content = zlib.compress(bytes(tile * tile), 1)
+    values = {256: 16, 257: 16, 258: 8, 259: 8, 262: 1, 277: 1, 322: tile, 323: tile, 325: len(content)}
+    values[324] = 14 + 12 * (len(values) + 1)  # where the tile begins: behind the header and these tags
+    tags = b"".join(struct.pack("<HHII", tag, 4, 1, values[tag]) for tag in sorted(values))
+    return b"II*\0" + struct.pack("<IH", 8, len(values)) + tags + bytes(4) + content
+
+
+def _webp(canvas: int) -> bytes:
+    """An animated WebP of ``canvas`` x ``canvas`` pixels that shows one frame of 16x16."""
+    frame = _file(Image.new("RGB", (16, 16)), "webp", lossless=True)[12:]
+
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return name + struct.pack("<I", len(body)) + body
+
+    def small(*values: int) -> bytes:
+        return b"".join(value.to_bytes(3, "little") for value in values)
+
+    body = chunk(b"VP8X", b"\x02\0\0\0" + small(canvas - 1, canvas - 1)) + chunk(b"ANIM", bytes(6))
+    body += chunk(b"ANMF", small(0, 0, 15, 15, 0) + b"\0" + frame)
+    return b"RIFF" + struct.pack("<I", 4 + len(body)) + b"WEBP" + body
+
+
+_MEASURE = """
+import resource, sys
+from gan_lib.core.errors import MachineInTrouble, Rejected
+from gan_lib.core.images import decode
+with open(sys.argv[1], "rb") as file:
+    content = file.read()
+room = int(sys.argv[2]) * 2**20
+taken = next(1024 * int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmSize"))
+resource.setrlimit(resource.RLIMIT_AS, (taken + room, taken + room))
+try:
+    print("x".join(map(str, decode(content).shape)))
+except Rejected as error:
+    print(error)
+except MachineInTrouble as error:
+    print("machine:", error)
+"""
+
+
+def _decoded_in(mebibytes: int, content: bytes, folder: Path) -> str:
+    """What decoding ends as in a process that may take so much memory more."""
+    (folder / "file").write_bytes(content)
+    command = [sys.executable, "-c", _MEASURE, str(folder / "file"), str(mebibytes)]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.strip()
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="this system does not tell what a process holds")
+def test_what_a_file_claims_beyond_its_size_takes_no_memory(tmp_path: Path):
+    assert _decoded_in(64, _tiff(16), tmp_path) == "16x16x3"
+    assert (
+        _decoded_in(64, _tiff(8_000), tmp_path) == "too-many-pixels: a tile of 8000x8000, allowed are 50000000 pixels"
+    )
+    assert _decoded_in(64, _webp(16), tmp_path) == "16x16x3"
+    assert _decoded_in(64, _webp(12_000), tmp_path) == "too-many-pixels: 12000x12000, allowed are 50000000 pixels"
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="this system does not tell what a process holds")
+def test_a_machine_without_memory_rejects_no_image(tmp_path: Path):
+    whole = _file(Image.new("RGB", (5_000, 5_000)), "png", compress_level=1)
+    assert _decoded_in(1_000, whole, tmp_path) == "5000x5000x3"
+    assert _decoded_in(40, whole, tmp_path).startswith("machine: This machine has no memory to decode 5000x5000")
+
+
+def test_thousands_of_scans_are_not_decoded():
+    jpeg = _file(Image.fromarray(_slope()), "jpeg", progressive=True)
+    assert decode(jpeg).shape == _slope().shape
+    scans = jpeg.rindex(b"\xff\xda")
+    assert _rejection(jpeg[:scans] + jpeg[scans:-2] * 600 + jpeg[-2:]).reason == "corrupt"
 
 
 def _linear_profile() -> bytes:

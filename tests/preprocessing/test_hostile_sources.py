@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 import io
+import lzma
 import os
+import subprocess
+import sys
 import tarfile
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +133,38 @@ def test_a_shard_cut_off_at_any_place_says_so_and_keeps_what_is_whole(tmp_path, 
         path.write_bytes(whole[:kept])
         samples = listed_shard(path)
         assert any(sample.problem for sample in samples)
+
+
+_MEASURE = """
+import resource, sys
+from gan_lib.core.listing import file_at
+from gan_lib.preprocessing.sources import tar
+list(tar.samples_of_shard(file_at(sys.argv[2]), "warm", {}))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+samples = list(tar.samples_of_shard(file_at(sys.argv[1]), "s", {}))
+grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+print(grown // 1024, samples[0].sample.name, samples[-1].problem)
+"""
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("suffix", [".tar.gz", ".tar.xz"])
+def test_headers_of_a_tar_file_take_no_memory_whatever_they_claim(tmp_path, suffix):
+    samples_of_shard(tmp_path / "warm.tar.gz", [member("a.png", file_of(image(1)))], "w:gz")
+    info, content = member("a.png", file_of(image(1)))
+    whole = info.tobuf() + content.getvalue() + bytes(-info.size % tarfile.BLOCKSIZE)
+    header = tarfile.TarInfo("././@PaxHeader")
+    header.size, header.type = 400 * 2**20, tarfile.XHDTYPE
+    opened = gzip.open if suffix == ".tar.gz" else partial(lzma.open, preset=0)
+    with opened(tmp_path / f"s{suffix}", "wb") as file:
+        file.write(whole + header.tobuf(tarfile.PAX_FORMAT))
+        for _ in range(400):
+            file.write(bytes(2**20))
+    command = [sys.executable, "-c", _MEASURE, str(tmp_path / f"s{suffix}"), str(tmp_path / "warm.tar.gz")]
+    grown, first, problem = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split(" ", 2)
+    assert first == "s/a"
+    assert problem.startswith("corrupt: the tar file breaks off: ReadError: a header claims")
+    assert int(grown) < 80
 
 
 def test_a_tar_file_that_is_a_pipe_is_a_reject(tmp_path):

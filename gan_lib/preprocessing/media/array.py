@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
-from gan_lib.core.errors import Rejected
+from gan_lib.core.errors import MachineInTrouble, Rejected
 from gan_lib.dataset.fields import NUMBERS
 from gan_lib.dataset.schema import ArrayField, CompressedArrayField
 from gan_lib.preprocessing.media.medium import Decoded, Medium, Rules
@@ -79,5 +79,7 @@ def _loaded(content: bytes, max_bytes: int) -> NDArray:
     file.seek(0)
     try:
         return np.load(file, allow_pickle=False)
+    except MemoryError as error:  # the file is no larger than the settings allow
+        raise MachineInTrouble("This machine has no memory to read an array; run fewer tasks on it.") from error
     except Exception as error:
         raise Rejected("corrupt", str(error) or type(error).__name__) from None

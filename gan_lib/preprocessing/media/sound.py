@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from gan_lib.core.config import Settings
-from gan_lib.core.errors import Rejected
+from gan_lib.core.errors import MachineInTrouble, Rejected
 from gan_lib.dataset.schema import ArrayField
 from gan_lib.preprocessing.media.medium import Cutter, Decoded, Medium, Rules
 
@@ -22,7 +22,7 @@ _FORMATS = frozenset(("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC"
 _LOSSY_FORMATS = frozenset(("OGG", "MP3"))  # they state their length by an estimate
 _RATES = range(1_000, 384_001)
 _LONGEST_FILTER = 200_000  # the larger of the two factors of a change of rate: the filter has 20 times as many taps
-_BLOCK_FRAMES = 1 << 16
+_BLOCK_VALUES = 1 << 18  # of all channels: a file may claim a thousand
 
 
 class FirstClip(Settings):
@@ -124,6 +124,8 @@ class SoundMedium(Medium):
             mono, rate = _read(content, self.max_seconds)
         except Rejected:
             raise
+        except MemoryError as error:  # the settings bound what is taken
+            raise MachineInTrouble("This machine has no memory to decode a sound; run fewer tasks on it.") from error
         except Exception as error:  # libsndfile raises whatever its bytes lead it to
             raise Rejected("corrupt", str(error) or type(error).__name__) from None
         mono = resampled(mono, rate, self.rate)
@@ -170,7 +172,10 @@ def _read(content: bytes, max_seconds: float) -> tuple[NDArray[np.float32], int]
             raise Rejected("unsupported", f"{file.format} of {file.samplerate} samples a second is not read")
         if file.frames > max_seconds * file.samplerate:
             raise Rejected("too-long", f"{file.frames / file.samplerate:.0f} s, allowed are {max_seconds:g}")
-        blocks = [block.mean(axis=1) for block in file.blocks(_BLOCK_FRAMES, dtype="float32", always_2d=True)]
+        blocks = [
+            block.mean(axis=1)
+            for block in file.blocks(max(1, _BLOCK_VALUES // file.channels), dtype="float32", always_2d=True)
+        ]
         mono = np.concatenate(blocks) if blocks else np.empty(0, np.float32)
         if not len(mono):
             raise Rejected("empty", "the file holds no sound")
