@@ -80,7 +80,7 @@ def save_model(path: Path, artifact: Path, described: Description, run_id: str, 
     import mlflow.pyfunc
     from mlflow.models import Model
 
-    ids = {} if model_id is None else {"model_id": model_id}
+    ids: dict[str, Any] = {} if model_id is None else {"model_id": model_id}
     mlflow.pyfunc.save_model(
         path=str(path),
         mlflow_model=Model(run_id=run_id, **ids),

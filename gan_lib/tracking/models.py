@@ -111,7 +111,7 @@ def resolve(uri: str, settings: TrackingSettings | None = None) -> ModelVersion:
     store = store_of(settings or TrackingSettings())
     store.require_answer()
     name, alias, version = parts["name"], parts["alias"], parts["version"]
-    registered = _find(store, name)
+    registered = find(store, name)
     if alias is not None:
         version = registered.aliases.get(alias)
         if version is None:
@@ -163,7 +163,12 @@ def _ensure_registered(client: Any, name: str, card: ModelCard, described: Descr
             raise
 
 
-def _find(store: Store, name: str) -> Any:
+def find(store: Store, name: str) -> Any:
+    """The registered model ``name``, as MLflow gives it.
+
+    Raises:
+        TrackingError: there is none (says which there are), or the registry is away.
+    """
     from mlflow.exceptions import MlflowException
 
     client = store.client()

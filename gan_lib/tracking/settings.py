@@ -34,5 +34,6 @@ class ModelSettings(Settings):
 
     name: str
     """Of the model in the registry; where a recipe exports several nets, the further ones are called NAME-EXPORT."""
-    alias: str | None = "champion"
-    """What ``models:/NAME@ALIAS`` means from then on; None: only a new version."""
+    alias: str | None = "challenger"
+    """What ``models:/NAME@ALIAS`` means from then on; None: only a new version. jobs/promote.py makes a challenger the
+    champion."""
