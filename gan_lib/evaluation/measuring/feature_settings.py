@@ -146,13 +146,11 @@ FeatureSettings = Annotated[
 def _read_weights(url: str) -> dict[str, Tensor]:
     try:
         content = storage.read_bytes(storage.absolute(url))
-        state: dict[str, Tensor] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"features: there is no file of weights {url}.") from None
-    except Exception as error:
-        if isinstance(error, OSError):
-            raise
-        raise UserError(
-            f"features: {url} holds no weights that torch can load without running code: {error:.200}"
-        ) from None
+    try:
+        state: dict[str, Tensor] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # torch has many ways to say that a file is none of its own
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"features: {url} holds no weights that load without running code: {first:.200}") from error
     return state

@@ -40,7 +40,7 @@ _MERGED_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
-class Made:
+class SetMember:
     """What came of one sample: its rows, and an image of each set that it belongs to; no image where one failed."""
 
     position: int
@@ -112,7 +112,7 @@ def pack(spark: SparkSession, pieces: Sequence[Piece], weights: Sequence[int]) -
 def measure_sets(
     spark: SparkSession,
     tasks: Sequence[Sequence[Piece]],
-    make: Callable[[Piece], Iterable[Made]],
+    make: Callable[[Piece], Iterable[SetMember]],
     measures: SetMeasures | None,
     sets: Sequence[str],
     total: int,
@@ -132,7 +132,7 @@ def measure_sets(
 
 def _work(
     pieces: Sequence[Piece],
-    make: Callable[[Piece], Iterable[Made]],
+    make: Callable[[Piece], Iterable[SetMember]],
     measures: SetMeasures | None,
     sets: Sequence[str],
     count: Callable[[int], None],
@@ -143,14 +143,14 @@ def _work(
         for block in _blocks(make(piece)):
             _take_in(block, statistics)
             count(len(block))
-            if rows := [row for made in block for row in made.rows]:
+            if rows := [row for member in block for row in member.rows]:
                 yield _with_state(rows, None)
     yield from _states(statistics)
 
 
-def _blocks(made: Iterable[Made]) -> Iterator[list[Made]]:
-    block: list[Made] = []
-    for one in made:
+def _blocks(members: Iterable[SetMember]) -> Iterator[list[SetMember]]:
+    block: list[SetMember] = []
+    for one in members:
         block.append(one)
         if len(block) == BLOCK:
             yield block
@@ -159,12 +159,12 @@ def _blocks(made: Iterable[Made]) -> Iterator[list[Made]]:
         yield block
 
 
-def _take_in(block: Sequence[Made], statistics: Mapping[str, SetStatistics]) -> None:
+def _take_in(block: Sequence[SetMember], statistics: Mapping[str, SetStatistics]) -> None:
     """A sample that is missing in one set counts for none."""
-    whole = [made for made in block if len(made.images) >= len(statistics)]
+    whole = [member for member in block if len(member.images) >= len(statistics)]
     for name, one in statistics.items():
-        images = [torch.from_numpy(np.array(made.images[name])).permute(2, 0, 1) for made in whole]
-        one.update(images, [made.position for made in whole])
+        images = [torch.from_numpy(np.array(member.images[name])).permute(2, 0, 1) for member in whole]
+        one.update(images, [member.position for member in whole])
 
 
 def _merged(frame: DataFrame, parts: int, measures: SetMeasures) -> DataFrame:

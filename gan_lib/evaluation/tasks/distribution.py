@@ -13,7 +13,7 @@ from gan_lib.evaluation.comparison import whole_in_cell
 from gan_lib.evaluation.data_settings import FolderImages
 from gan_lib.evaluation.inputs_shown import show_whole_input
 from gan_lib.evaluation.measured import INPUT, Measured
-from gan_lib.evaluation.measuring.sets import BLOCK, Made, SetMeasures, measure_sets, pack, set_measures
+from gan_lib.evaluation.measuring.sets import BLOCK, SetMember, SetMeasures, measure_sets, pack, set_measures
 from gan_lib.evaluation.prediction import Outcome, as_rgb, load_predictors, predict
 from gan_lib.evaluation.settings import DistributionSettings, GenerationSettings, UnpairedTranslationSettings
 from gan_lib.evaluation.tasks.paired_translation import require_same_size
@@ -120,13 +120,13 @@ def _with_first(pieces: Sequence[Piece]) -> list[_First]:
     return found
 
 
-def _read_piece(piece: _First, limits: Limits) -> Iterator[Made]:
+def _read_piece(piece: _First, limits: Limits) -> Iterator[SetMember]:
     first, cases = piece
     for position, case in enumerate(cases.cases(), first):
         try:
-            yield Made(position, [], {REFERENCE: decode(case.read().input, limits)})
+            yield SetMember(position, [], {REFERENCE: decode(case.read().input, limits)})
         except ImageRejected as reject:
-            yield Made(position, [Measured(f"{REFERENCE} {case.name}", REFERENCE, reason=str(reject))], {})
+            yield SetMember(position, [Measured(f"{REFERENCE} {case.name}", REFERENCE, reason=str(reject))], {})
 
 
 def _require_generator(name: str, model: Model) -> None:
@@ -146,13 +146,13 @@ def _require_generator(name: str, model: Model) -> None:
 
 def _translate_piece(
     piece: _First, models: Mapping[str, Model], settings: UnpairedTranslationSettings, shown: frozenset[str]
-) -> Iterator[Made]:
+) -> Iterator[SetMember]:
     predictors = load_predictors(models)
     first, cases = piece
     for position, case in enumerate(cases.cases(), first):
         images: dict[str, Pixels] = {}
         rows = list(_translate(case, predictors, settings.limits, case.name in shown, images))
-        yield Made(position, rows, images)
+        yield SetMember(position, rows, images)
 
 
 def _translate(
@@ -174,20 +174,20 @@ def _translate(
             yield Measured(case.name, method, reason=str(reject))
 
 
-def _generate_piece(seeds: Sequence[int], models: Mapping[str, Model], settings: GenerationSettings) -> Iterator[Made]:
+def _generate_piece(seeds: Sequence[int], models: Mapping[str, Model], settings: GenerationSettings) -> Iterator[SetMember]:
     samples = {method: _generate(seeds, model, settings) for method, model in models.items()}
     for number, seed in enumerate(seeds):
         shown = seed < settings.seed + settings.grid_rows
         images = {
             method: image
-            for method, (made, output) in samples.items()
-            if (image := _image(made[number], output)) is not None
+            for method, (found, output) in samples.items()
+            if (image := _image(found[number], output)) is not None
         }
         rows = [
-            _generated(f"seed {seed:08d}", method, made[number], images.get(method), shown)
-            for method, (made, _) in samples.items()
+            _generated(f"seed {seed:08d}", method, found[number], images.get(method), shown)
+            for method, (found, _) in samples.items()
         ]
-        yield Made(seed, rows, images)
+        yield SetMember(seed, rows, images)
 
 
 def _image(sample: Sample, output: str) -> Pixels | None:
