@@ -13,6 +13,7 @@ import contextlib
 import errno
 import functools
 import io
+import logging
 import os
 import random
 import re
@@ -35,6 +36,7 @@ from gan_lib.core.stores.remote_file import RemoteFile
 from gan_lib.core.stores.spelling import is_local, split_scheme
 from gan_lib.core.stores.unfinished_uploads import abort_upload, unfinished_uploads
 
+logger = logging.getLogger(__name__)
 FileSystem = Any  # fsspec ships no types
 Result = TypeVar("Result")
 
@@ -447,18 +449,29 @@ def sweep_temporaries(url: str) -> int:
     fs, _ = open_store(url)
     for path in left:
         _tried(functools.partial(_remove_file, fs, path), url)
-    return len(left) + _sweep_uploads(url, lambda key: True)
+    return len(left) + sweep_uploads(url)
+
+
+def sweep_uploads(url: str) -> int:
+    """On S3, drop the parts of objects below the folder ``url`` that never became whole, where no writer is at work.
+
+    Costs one request, however many files are there; returns of how many objects.
+    """
+    return _sweep_uploads(url, lambda key: True)
 
 
 def _sweep_uploads(url: str, is_ours: Callable[[str], bool]) -> int:
-    """Drop what killed writers left below ``url`` of large objects; return of how many."""
     fs, path = open_store(url)
     if not _speaks(fs, _S3):
         return 0
-    left = [upload for upload in _tried(lambda: list(unfinished_uploads(fs, path)), url) if is_ours(upload[0])]
-    for key, upload in left:
-        with contextlib.suppress(FileNotFoundError):  # somebody else was faster
-            _tried(functools.partial(abort_upload, fs, path, key, upload), url)
+    try:
+        left = [upload for upload in _tried(lambda: list(unfinished_uploads(fs, path)), url) if is_ours(upload[0])]
+        for key, upload in left:
+            with contextlib.suppress(FileNotFoundError):  # somebody else was faster
+                _tried(functools.partial(abort_upload, fs, path, key, upload), url)
+    except StoreUnavailable as error:  # to list them is a permission of its own, and nothing depends on it
+        logger.warning("Parts of unfinished objects were not looked for: %s", error)
+        return 0
     return len(left)
 
 
@@ -522,6 +535,8 @@ def remove_tree(url: str) -> None:
         kind = _kind(url)  # where a folder is but a prefix, it may lie beside a file of its name
     if kind == "directory":
         _remove_remote_folder(fs, path, url)
+    if kind != "file":
+        sweep_uploads(url)
 
 
 def _remove_local(path: str) -> None:

@@ -280,6 +280,8 @@ def test_parts_that_a_killed_writer_of_a_large_object_left_on_s3_are_swept(s3_bu
     assert storage.sweep_temporaries(folder) == 1
     assert left() == ["large*/a bc/z"]
     assert storage.list_names(folder) == []
+    storage.remove_tree(storage.join(s3_bucket, "large*", "a bc"))
+    assert left() == []
 
 
 def test_a_failed_write_leaves_nothing(store: Store):
