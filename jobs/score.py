@@ -2,8 +2,9 @@
 
 spark-submit jobs/score.py --config conf/score/demo.yaml [--set model=models:/NAME@ALIAS --set input.folder=/photos ...]
 
-Run again, it only does what is not done yet. Exit codes: 0 all well, 2 the request was wrong, 3 done but too many
-images were rejected, 4 nothing done because a decision is needed (with incremental.enabled).
+Run again, it only does what is not done yet. Exit codes: 0 all well, 1 done but for images that could not be read now,
+2 the request was wrong, 3 done but too many images were rejected, 4 nothing done because a decision is needed (with
+incremental.enabled).
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from gan_lib import tracking
 from gan_lib.cluster.session import spark_session
 from gan_lib.core import config
 from gan_lib.core.errors import run_job
-from gan_lib.scoring.batch import require_few_rejects, score
+from gan_lib.scoring.batch import require_all_read, require_few_rejects, score
 from gan_lib.scoring.incremental import score_new
 from gan_lib.scoring.model import fetch
-from gan_lib.scoring.results import Summary, Tables
+from gan_lib.scoring.results.rows import Summary
+from gan_lib.scoring.results.tables import Tables
 from gan_lib.scoring.settings import ScoreSettings
 from gan_lib.tracking import TrackingSettings
 
@@ -41,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         summary = score_input(spark, model, settings, run.id)
         write_down(run, settings, summary)
     print(describe(settings, summary))
+    require_all_read(summary)
     require_few_rejects(summary, settings)
 
 
@@ -52,6 +55,7 @@ def write_down(run: tracking.Run, settings: ScoreSettings, summary: Summary) -> 
         "images.scored": summary.scored,
         "images.kept": summary.kept,
         "images.rejected": summary.rejected,
+        "images.unavailable": summary.unavailable,
         "output_megapixels": summary.megapixels,
         "work_seconds": summary.seconds,
         **{f"rejected.{reason}": count for reason, count in summary.reasons.items()},
@@ -64,6 +68,7 @@ def describe(settings: ScoreSettings, summary: Summary) -> str:
     tables = Tables(settings.output.url)
     text = f"{summary.scored} images scored ({summary.megapixels:.1f} megapixels), {summary.kept} kept"
     text += f", {summary.rejected} rejected: see {tables.rejects}" if summary.rejected else ""
+    text += f", {summary.unsettled} changed just now and left to the next run" if summary.unsettled else ""
     return f"{text}. Results: {settings.output.url}, table: {tables.results}"
 
 

@@ -6,7 +6,7 @@ arrives night after night is the business of :mod:`gan_lib.scoring.incremental`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -21,15 +21,25 @@ from gan_lib.core.listing import require_folder
 from gan_lib.scoring import sources
 from gan_lib.scoring.files import File, in_tasks, list_files, name_outputs, require_apart
 from gan_lib.scoring.model import Model
-from gan_lib.scoring.results import SPARK_SCHEMA, STREAM_STATE, Summary, Tables
+from gan_lib.scoring.results.numbered import NumberedRecords
+from gan_lib.scoring.results.rows import Report, Summary
+from gan_lib.scoring.results.run_lock import alone
+from gan_lib.scoring.results.tables import DECISIONS, CommitRecord, Tables
 from gan_lib.scoring.settings import InputSettings, ScoreSettings
-from gan_lib.scoring.task import ScoreTask
+from gan_lib.scoring.task import REPORT_SCHEMA, ScoreTask
 from gan_lib.scoring.udf import limit_batches
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 _LARGEST_CHUNK_ROWS = 10_000
+_ALL = "all"
+
+
+class NotAllRead(UserError):
+    """The job is done but for images that could not be read now."""
+
+    exit_code = 1
 
 
 def score(spark: SparkSession, model: Model, settings: ScoreSettings, run_id: str) -> Summary:
@@ -40,11 +50,6 @@ def score(spark: SparkSession, model: Model, settings: ScoreSettings, run_id: st
             inside it or belongs to incremental runs.
     """
     settings = with_absolute_urls(settings)
-    tables = Tables(settings.output.url)
-    if storage.exists(storage.join(tables.url, STREAM_STATE)):
-        raise UserError(
-            f"{settings.output.url} belongs to incremental runs: set incremental.enabled, or another output.url."
-        )
     if settings.input.folder is not None:
         return _score_folder(spark, model, settings, run_id, settings.input.folder)
     return _score_table(spark, model, settings, run_id)
@@ -65,6 +70,34 @@ def require_few_rejects(summary: Summary, settings: ScoreSettings) -> None:
         )
 
 
+def require_all_read(summary: Summary) -> None:
+    """Check that every image could be read, be it to be rejected.
+
+    Raises:
+        NotAllRead: some could not be had now.
+    """
+    if summary.unavailable:
+        raise NotAllRead(
+            f"{summary.unavailable} images could not be read now, and nothing is recorded against them "
+            f"({summary.trouble}). All others are done; run again once they can be read."
+        )
+
+
+@contextmanager
+def _own_tables(settings: ScoreSettings, run_id: str) -> Iterator[Tables]:
+    """The output's tables, with no other run at work on them."""
+    url = Tables(settings.output.url).url
+    with alone(url, run_id) as lock:
+        tables = Tables(settings.output.url, lock.check)
+        tables.require_known_layout()
+        if NumberedRecords(storage.join(url, DECISIONS)).numbers():
+            raise UserError(
+                f"{settings.output.url} belongs to incremental runs: set incremental.enabled, or another output.url."
+            )
+        yield tables
+        storage.remove_tree(tables.staging)
+
+
 def _score_folder(spark: SparkSession, model: Model, settings: ScoreSettings, run_id: str, folder: str) -> Summary:
     root, folders = require_folder(folder), sources.folders(settings.input)
     sources.require_sources(model, settings.input)
@@ -73,10 +106,10 @@ def _score_folder(spark: SparkSession, model: Model, settings: ScoreSettings, ru
     if not files:
         raise UserError(f"The folder {root} holds no files to score.")
     outputs = name_outputs([file.key for file in files], settings.output)
-    with counted(spark, len(files)) as count:
+    with _own_tables(settings, run_id) as tables, counted(spark, len(files)) as count:
         task = make_task(model, settings, run_id, count)
-        Tables(settings.output.url).keep_only(["all"])
-        return score_files(spark, task, root, files, outputs, tasks=settings.tasks, commit="all")
+        tables.recover([_ALL])
+        return tables.commit(_ALL, score_files(spark, task, root, files, outputs, settings.tasks, _ALL), facts(task))
 
 
 def score_files(
@@ -85,14 +118,16 @@ def score_files(
     root: str,
     files: Sequence[File],
     outputs: Sequence[str | None],
-    *,
     tasks: int | None,
     commit: str,
-) -> Summary:
-    """Score ``files`` below ``root`` into ``outputs``, and commit the rows as ``commit``."""
+) -> list[Report]:
+    """Score ``files`` below ``root`` into ``outputs``; their rows wait to be committed as ``commit``."""
     frame = in_tasks(spark, files, outputs, tasks)
-    rows = frame.mapInArrow(partial(task.run_on_files, root), SPARK_SCHEMA)
-    return Tables(task.output.url).commit(rows, commit, facts(task))
+    return _reports(frame.mapInArrow(partial(task.run_on_files, root, commit), REPORT_SCHEMA))
+
+
+def _reports(frame: DataFrame) -> list[Report]:
+    return [Report.from_json(row["report"]) for row in frame.collect()]
 
 
 def make_task(model: Model, settings: ScoreSettings, run_id: str, count: Callable[[int], None]) -> ScoreTask:
@@ -143,22 +178,27 @@ def _score_table(spark: SparkSession, model: Model, settings: ScoreSettings, run
     _require_unique(frame, settings.input)
     chunks = -(-images // _LARGEST_CHUNK_ROWS)
     frame = frame.withColumn("chunk", F.pmod(F.xxhash64("key"), F.lit(chunks)))
-    tables = Tables(settings.output.url)
+    names = {chunk: _chunk_name(chunk, chunks) for chunk in range(chunks)}
     total = Summary()
-    with counted(spark, images) as count:
+    with _own_tables(settings, run_id) as tables, counted(spark, images) as count:
         task = make_task(model, settings, run_id, count)
-        tables.keep_only(_chunk_name(chunk, chunks) for chunk in range(chunks))
+        committed = tables.recover(names.values())
         for chunk, fingerprint in _fingerprints(frame).items():
-            commit, made_of = _chunk_name(chunk, chunks), {**facts(task), "rows": fingerprint}
-            record = tables.commit_record(commit)
-            if record is not None and all(record[key] == made_of[key] for key in ("weights", "settings", "rows")):
-                total += Summary(
-                    kept=record["scored"] + record["kept"], rejected=record["rejected"], reasons=record["reasons"]
-                )
+            origin = {**facts(task), "rows": fingerprint}
+            record = committed.get(names[chunk])
+            if record is not None and _is_done(record, origin):
+                total += record.summary.as_kept()
                 continue
             rows = frame.where(F.col("chunk") == chunk).drop("chunk")
-            total += tables.commit(rows.mapInArrow(task.run_on_rows, SPARK_SCHEMA), commit, made_of)
+            reports = _reports(rows.mapInArrow(partial(task.run_on_rows, names[chunk]), REPORT_SCHEMA))
+            total += tables.commit(names[chunk], reports, origin)
     return total
+
+
+def _is_done(record: CommitRecord, origin: Mapping[str, Any]) -> bool:
+    """Whether a chunk was made of the same rows in the same way, and is all there."""
+    same = all(record[key] == origin[key] for key in ("weights", "settings", "rows"))
+    return same and not record.summary.unavailable
 
 
 def _fingerprints(frame: DataFrame) -> dict[int, str]:

@@ -1,20 +1,15 @@
 """Scoring what arrived since the last run: each image exactly once, whatever is killed in between.
 
-Structured Streaming lists the folder. Its checkpoint fixes which files a micro-batch holds before work on it starts,
-so a batch that was cut short comes again with the same files; those that were done are recognised by the provenance
-in their results, and the batch's rows are committed once. What the stream never shows is found by listing the folder:
-files without bytes, names that begin with an underscore, and images rewritten under a name that was scored before.
+What is new is what a listing of the folder shows and no commit names. It is cut into commits of
+``incremental.images_per_batch``, so a killed run loses one commit's rows, and not the images that it had written: those
+are recognised by their provenance. Clocks matter only to ``settle_seconds``.
 """
 
 from __future__ import annotations
 
-import fcntl
-import json
 import os
-import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -23,47 +18,46 @@ from gan_lib.core.config import with_absolute_urls
 from gan_lib.core.errors import DecisionNeeded, UserError
 from gan_lib.core.listing import require_folder
 from gan_lib.scoring import sources
-from gan_lib.scoring.batch import counted, make_task, score_files
+from gan_lib.scoring.batch import counted, facts, make_task, score_files
 from gan_lib.scoring.files import File, list_files, name_outputs, require_apart
 from gan_lib.scoring.model import Model
-from gan_lib.scoring.results import STREAM_STATE, Summary, Tables
+from gan_lib.scoring.results.numbered import NumberedRecords
+from gan_lib.scoring.results.rows import Summary
+from gan_lib.scoring.results.run_lock import alone
+from gan_lib.scoring.results.tables import DECISIONS, Tables
 from gan_lib.scoring.settings import ScoreSettings
 from gan_lib.scoring.task import ScoreTask
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import SparkSession
 
-LOCK = "_lock"
-"""Beside the stream state; held by the run that is at work."""
 _NAMES_IN_A_SENTENCE = 3
 
 
 @dataclass(frozen=True)
-class StreamState:
-    """What is remembered from run to run, beside the stream's checkpoint."""
+class Decision:
+    """What all images of an output are scored by, until something changes and a person decides anew."""
 
     root: str
     model: str
     model_version: str
     settings: str
-    round: int = 0
-    """Goes up when everything is scored again; each round has its own checkpoint."""
+    round: int = 1
+    """Goes up when everything is scored again; only commits of the last round count."""
     accepted: Mapping[str, str] = field(default_factory=dict)
     """Key -> etag of rewritten images whose old results were to stay."""
 
-    @classmethod
-    def read(cls, tables: Tables) -> StreamState | None:
-        """What the last run left; None before the first."""
-        url = _state_url(tables)
-        return cls(**json.loads(storage.read_bytes(url))) if storage.exists(url) else None
 
-    def save(self, tables: Tables) -> None:
-        """Remember."""
-        storage.write_atomic(_state_url(tables), json.dumps(asdict(self), indent=2).encode())
+@dataclass(frozen=True)
+class Known:
+    """What earlier runs have done in a round."""
 
-    def checkpoint(self, tables: Tables) -> str:
-        """Where the stream of this round keeps its progress."""
-        return storage.absolute(storage.join(tables.url, f"checkpoint-{self.round:03d}"))
+    etags: Mapping[str, str] = field(default_factory=dict)
+    """Key -> etag of each image that has a row."""
+    outputs: Sequence[str] = ()
+    """The files that were written."""
+    commits: int = 0
+    """The number of the last commit."""
 
 
 def score_new(spark: SparkSession, model: Model, settings: ScoreSettings, run_id: str) -> Summary:
@@ -80,153 +74,90 @@ def score_new(spark: SparkSession, model: Model, settings: ScoreSettings, run_id
     root, folders = require_folder(str(settings.input.folder)), sources.folders(settings.input)
     sources.require_sources(model, settings.input)
     require_apart([root, *folders.values()], settings.output.url)
-    tables = Tables(settings.output.url)
-    with _alone(tables):
-        return _score_new(spark, model, settings, run_id, root, tables)
+    url = Tables(settings.output.url).url
+    with alone(url, run_id) as lock:
+        tables = Tables(settings.output.url, lock.check)
+        tables.require_known_layout()
+        files = list_files(root, folders)
+        decision, known = _go_by(tables, root, files, model, settings)
+        new = [file for file in files if file.key not in known.etags]
+        settled = _settled(new, root, settings.incremental.settle_seconds)
+        with counted(spark, len(settled)) as count:
+            task = make_task(model, settings, run_id, count)
+            total = _score(spark, task, settings, tables, decision, known, settled)
+        storage.remove_tree(tables.staging)
+    return total + Summary(unsettled=len(new) - len(settled))
 
 
-def _score_new(
-    spark: SparkSession, model: Model, settings: ScoreSettings, run_id: str, root: str, tables: Tables
+def _score(
+    spark: SparkSession,
+    task: ScoreTask,
+    settings: ScoreSettings,
+    tables: Tables,
+    decision: Decision,
+    known: Known,
+    files: Sequence[File],
 ) -> Summary:
-    tables.sweep()
-    present = list_files(root, settings.input.folders)
-    known = _known(spark, tables)
-    last = StreamState.read(tables)
-    state = _decide(last, root, present, known, model, settings)
-    if last is None or last.round != state.round:
-        tables.forget()  # before the state is saved: what is forgotten only has to be looked at again
-        known = {}
-    state.save(tables)
-    with counted(spark, None) as count:
-        task = make_task(model, settings, run_id, count)
-        arrivals = _Arrivals(spark, task, state, tables, settings, present, known)
-        arrivals.follow()
-        return arrivals.total + arrivals.score_passed_over()
+    """Score ``files``, some in each commit; known ones are not among them."""
+    outputs = name_outputs([file.key for file in files], settings.output, known.outputs)
+    at_once = settings.incremental.images_per_batch
+    total = Summary()
+    for number, start in enumerate(range(0, len(files), at_once), known.commits + 1):
+        name, part = _commit_name(decision.round, number), slice(start, start + at_once)
+        reports = score_files(spark, task, decision.root, files[part], outputs[part], settings.tasks, name)
+        total += tables.commit(name, reports, facts(task))
+    return total
 
 
-@contextmanager
-def _alone(tables: Tables) -> Iterator[None]:
-    """Keep other runs off this output; the system ends that with this process, however it dies.
+def _go_by(
+    tables: Tables, root: str, files: Sequence[File], model: Model, settings: ScoreSettings
+) -> tuple[Decision, Known]:
+    """What this run goes by, written down, and what earlier runs have done by it.
 
-    Object stores have no such lock: there, whoever schedules runs must not start one before the last has ended.
-
-    Raises:
-        UserError: another run is at work.
+    Raises what :func:`_decide` raises, and then nothing has changed but what a killed run had left.
     """
-    if not storage.is_local(tables.url):
-        yield
-        return
-    storage.make_folder(tables.url)
-    with open(os.path.join(storage.open_store(tables.url)[1], LOCK), "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"Another run is at work on {tables.url}; start this one when it has ended.") from None
-        except OSError:  # a store that is mounted as a disk, without locks
-            pass
-        yield
+    records = NumberedRecords(storage.join(tables.url, DECISIONS))
+    number, values = records.last()
+    last = Decision(**values) if values is not None else None
+    known = Known() if last is None else _known(tables, last.round)
+    decision = _decide(last, root, files, known, model, settings)
+    if decision != last and not records.create(number + 1, asdict(decision)):
+        raise UserError(f"Another run is at work on {tables.url}; start this one when it has ended.")
+    if last is None or decision.round != last.round:
+        tables.recover([])  # a run that is killed here leaves it to the next: commits of other rounds do not count
+        known = Known()
+    return decision, known
 
 
-class _Arrivals:
-    """One run's way through the micro-batches."""
-
-    def __init__(
-        self,
-        spark: SparkSession,
-        task: ScoreTask,
-        state: StreamState,
-        tables: Tables,
-        settings: ScoreSettings,
-        present: Sequence[File],
-        known: Mapping[str, Known],
-    ) -> None:
-        self._spark, self._task = spark, task
-        self._state, self._tables, self._settings = state, tables, settings
-        self._at_start = present
-        self._listed = {file.key: file for file in present}
-        self._keys = set(known)
-        self._taken = [row.output for row in known.values() if row.output]
-        self.total = Summary()
-        self._failure: Exception | None = None
-
-    def follow(self) -> None:
-        """Score all that the stream finds new, and return."""
-        stream = (
-            self._spark.readStream.format("binaryFile")
-            .schema("path string, modificationTime timestamp, length long, content binary")
-            .option("recursiveFileLookup", "true")
-            .option("maxFilesPerTrigger", str(self._settings.incremental.images_per_batch))
-            .load(_escape_glob(self._state.root))
-            .select("path")
-        )
-        query = (
-            stream.writeStream.foreachBatch(self._batch)
-            .option("checkpointLocation", self._state.checkpoint(self._tables))
-            .trigger(availableNow=True)
-            .start()
-        )
-        try:
-            query.awaitTermination()
-        except Exception:
-            if self._failure is not None:
-                raise self._failure from None
-            raise
-        finally:
-            query.stop()
-
-    def score_passed_over(self) -> Summary:
-        """Score what lay there before the stream began and what it still did not show."""
-        files = self._new(self._at_start)
-        return self._score(files, f"passed-over-{self._state.round:03d}-{self._task.run}") if files else Summary()
-
-    def _batch(self, rows: DataFrame, number: int) -> None:
-        commit = f"arrived-{self._state.round:03d}-{number:06d}"
-        try:
-            if self._tables.commit_record(commit) is None:  # else it was cut short after its work was done
-                files = self._new([self._file(row["path"]) for row in rows.collect()])
-                self.total += self._score(files, commit) if files else Summary()
-        except Exception as error:
-            self._failure = error
-            raise
-
-    def _file(self, path: str) -> File:
-        """The file that the stream calls ``path``, as the folder's listing calls it."""
-        root = storage.open_store(self._state.root)[1].strip("/")
-        key = path.partition(f"{root}/")[2]
-        if key not in self._listed:  # it came after this run began
-            self._listed = {file.key: file for file in self._list()}
-        return self._listed.get(key, File(key, 0, ""))  # gone already: reading it will say so
-
-    def _list(self) -> list[File]:
-        return list_files(self._state.root, self._settings.input.folders)
-
-    def _new(self, files: Iterable[File]) -> list[File]:
-        """Those that nobody has dealt with and nobody is still writing.
-
-        The stream shows a file again whose time was changed after it had been passed over for being old.
-        """
-        new = sorted(file for file in files if file.key not in self._keys)
-        if not storage.is_local(self._state.root):
-            return new  # object stores show an object once it is whole
-        latest = time.time() - self._settings.incremental.settle_seconds
-        return [file for file in new if _changed(storage.join(self._state.root, file.key)) <= latest]
-
-    def _score(self, files: Sequence[File], commit: str) -> Summary:
-        outputs = name_outputs([file.key for file in files], self._settings.output, self._taken)
-        summary = score_files(
-            self._spark, self._task, self._state.root, files, outputs, tasks=self._settings.tasks, commit=commit
-        )
-        self._keys.update(file.key for file in files)
-        self._taken.extend(output for output in outputs if output)
-        return summary
+def _known(tables: Tables, round: int) -> Known:
+    """What the commits of a round say, once they are in their place."""
+    prefix = _commit_name(round, 0)[:-6]
+    numbers = [int(name.removeprefix(prefix)) for name in tables.committed() if name.startswith(prefix)]
+    last = max(numbers, default=0)
+    while tables.is_committed(_commit_name(round, last + 1)):  # a listing may be late
+        last += 1
+    commits = tables.recover(_commit_name(round, number) for number in range(1, last + 1))
+    etags: dict[str, str] = {}
+    outputs: list[str] = []
+    for rows in tables.rows(commits.values(), ["key", "source_etag", "output"]):
+        etags.update(zip(rows["key"].to_pylist(), rows["source_etag"].to_pylist(), strict=True))
+        outputs += filter(None, rows["output"].to_pylist())
+    return Known(etags, outputs, last)
 
 
-@dataclass(frozen=True)
-class Known:
-    """An image that an earlier run has dealt with."""
+def _commit_name(round: int, number: int) -> str:
+    return f"round-{round:03d}-{number:06d}"
 
-    etag: str
-    output: str | None
+
+def _settled(files: Sequence[File], root: str, seconds: float) -> list[File]:
+    """Those that did not change within so many ``seconds`` of now, be it before or, by another clock, after.
+
+    An object store shows an object once it is whole.
+    """
+    if not seconds or not storage.is_local(root):
+        return list(files)
+    now = time.time()
+    return [file for file in files if abs(now - _changed(storage.join(root, file.key))) >= seconds]
 
 
 def _changed(path: str) -> float:
@@ -236,36 +167,29 @@ def _changed(path: str) -> float:
         return 0.0
 
 
-def _known(spark: SparkSession, tables: Tables) -> dict[str, Known]:
-    """All images in commits, by their key."""
-    rows = tables.committed_rows(spark)
-    found = rows.select("key", "source_etag", "output").collect() if rows is not None else []
-    return {row["key"]: Known(row["source_etag"], row["output"]) for row in found}
-
-
 def _decide(
-    last: StreamState | None,
+    last: Decision | None,
     root: str,
-    present: Sequence[File],
-    known: Mapping[str, Known],
+    files: Sequence[File],
+    known: Known,
     model: Model,
     settings: ScoreSettings,
-) -> StreamState:
+) -> Decision:
     """What this run goes by.
 
     Raises:
         UserError: the output belongs to another input.
         DecisionNeeded: something has changed and nobody has said what to do.
     """
-    now = StreamState(root, model.name, model.version, settings.digest())
+    now = Decision(root, model.name, model.version, settings.digest())
     if last is None:
         return now
     if last.root != root:
         raise UserError(f"{settings.output.url} holds results of {last.root}; give {root} an output of its own.")
     rewritten = {
         file.key: file.etag
-        for file in present
-        if file.key in known and file.etag not in (known[file.key].etag, last.accepted.get(file.key))
+        for file in files
+        if file.etag not in (known.etags.get(file.key, file.etag), last.accepted.get(file.key))
     }
     changes = _changes(last, now, list(rewritten))
     if changes and settings.incremental.on_change == "ask":
@@ -278,7 +202,7 @@ def _decide(
     return replace(now, round=last.round, accepted={**last.accepted, **rewritten})
 
 
-def _changes(last: StreamState, now: StreamState, rewritten: Sequence[str]) -> list[str]:
+def _changes(last: Decision, now: Decision, rewritten: Sequence[str]) -> list[str]:
     changes = []
     if (last.model, last.model_version) != (now.model, now.model_version):
         old, new = (f"{state.model} version {state.model_version}" for state in (last, now))
@@ -289,11 +213,3 @@ def _changes(last: StreamState, now: StreamState, rewritten: Sequence[str]) -> l
         names = ", ".join(rewritten[:_NAMES_IN_A_SENTENCE]) + (", ..." if len(rewritten) > _NAMES_IN_A_SENTENCE else "")
         changes.append(f"{len(rewritten)} scored images were rewritten ({names})")
     return changes
-
-
-def _escape_glob(path: str) -> str:
-    return re.sub(r"([\\\[\]{}*?])", r"\\\1", path)
-
-
-def _state_url(tables: Tables) -> str:
-    return storage.join(tables.url, STREAM_STATE)

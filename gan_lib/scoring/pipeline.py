@@ -20,14 +20,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gan_lib.core.errors import MachineInTrouble, Rejected, UserError
+from gan_lib.core.errors import MachineInTrouble, Rejected, StoreUnavailable, UserError
 from gan_lib.core.images import Limits
 from gan_lib.core.ordered_map import map_in_order
+from gan_lib.core.stores.failures import problem_of
 from gan_lib.export.artifact import pad_to_divisor
 from gan_lib.scoring.inputs import WITH_PIXELS, InputDecoder
 from gan_lib.scoring.predictor import OutOfMemory, TilePredictor
 from gan_lib.scoring.tiling.canvas import BlendingCanvas, Canvas, DiskCanvas, MemoryCanvas
 from gan_lib.scoring.tiling.tiles import Tile, plan, split, whole
+
+UNAVAILABLE = "unavailable"
+"""Reason of an image that could not be had now: nothing is known against it."""
 
 MEGABYTE = 2**20
 READ_AHEAD = 4  # files; each at most Limits.max_bytes
@@ -85,10 +89,10 @@ class Request:
             self.canvas = None
 
 
-def attempt(stage: Callable[[Request], None], fatal: tuple[type[Exception], ...] = ()) -> Callable[[Request], Request]:
+def attempt(stage: Callable[[Request], None]) -> Callable[[Request], Request]:
     """``stage`` for requests that have not failed yet; its time is added up and its failure becomes the reason.
 
-    ``fatal`` errors are not one image's trouble and end the job.
+    What is the trouble of this machine or of a store, and no image's, ends the job.
     """
 
     def run(request: Request) -> Request:
@@ -101,14 +105,27 @@ def attempt(stage: Callable[[Request], None], fatal: tuple[type[Exception], ...]
             request.reject(error.reason, error.message)
         except (OutOfMemory, MemoryError) as error:
             request.reject("out-of-memory", str(error))
-        except fatal:
-            raise
         except Exception as error:  # one image's trouble, whatever it is, must not end the job
+            end_job_if_in_trouble(error)
             request.reject("failed", f"{type(error).__name__}: {error}")
         request.seconds += time.perf_counter() - start
         return request
 
     return run
+
+
+def end_job_if_in_trouble(error: Exception) -> None:
+    """Raise what an error says of this machine or of a store; do nothing where it is one image's.
+
+    Raises:
+        MachineInTrouble: such as a full disk.
+        StoreUnavailable: what was to be looked at or written there cannot be, for now.
+    """
+    if isinstance(error, MachineInTrouble | StoreUnavailable):
+        raise error
+    problem = problem_of(error, "scoring")
+    if problem is not None:
+        raise problem from error
 
 
 @dataclass(frozen=True)
@@ -176,12 +193,10 @@ class Pipeline:
     def run(self, requests: Iterable[Request]) -> Iterator[Request]:
         """The same requests in the same order, each with a result or a reason."""
         with ThreadPoolExecutor(self._threads, thread_name_prefix="gan_lib-scoring") as pool:
-            read_one = attempt(self._read, fatal=(MachineInTrouble,))
-            read = map_in_order(pool, read_one, requests, weigh=lambda request: 1, limit=READ_AHEAD)
+            read = map_in_order(pool, attempt(self._read), requests, weigh=lambda request: 1, limit=READ_AHEAD)
             decoded = map_in_order(pool, attempt(self._decode), read, _weigh_pixels, DECODED_AHEAD_BYTES)
             predicted = self._predict(decoded)
-            encode = attempt(self._encode, fatal=(OSError,))  # a full disk is not the image's fault
-            yield from map_in_order(pool, encode, predicted, _weigh_canvas, ENCODED_BEHIND_BYTES)
+            yield from map_in_order(pool, attempt(self._encode), predicted, _weigh_canvas, ENCODED_BEHIND_BYTES)
 
     def _read(self, request: Request) -> None:
         try:
@@ -189,6 +204,9 @@ class Pipeline:
             request.beside = request.read_beside()
         except MachineInTrouble:
             raise
+        except StoreUnavailable as error:
+            request.reject(UNAVAILABLE, str(error))
+            return
         except OSError as error:
             raise Rejected("unreadable", str(error)) from error
         if not request.content:

@@ -92,10 +92,11 @@ class IncrementalSettings(Settings):
     """What to do when the model's version, a setting that shows in the images, or an image scored before has
     changed: stop and ask (exit code 4), score everything again, or leave old results as they are."""
     images_per_batch: int = Field(default=1000, ge=1)
-    """Files in one micro-batch: as many are looked at again when a run was killed."""
+    """Images in one commit: as many are looked at again when a run was killed."""
     settle_seconds: float = Field(default=0, ge=0)
-    """Files on a disk that changed less than this many seconds ago are left to the next run, because they may still be
-    being written. 0 where files appear whole: renamed to their names, or in an object store."""
+    """Files on a disk whose time of change is less than this many seconds from now, before or after, are left to the
+    next run, because they may still be being written. 0 where files appear whole: renamed to their names, or in an
+    object store."""
 
 
 class ScoreLimits(Limits):

@@ -6,9 +6,8 @@ Bytes never cross between Python and the JVM where they need not: files are read
 from __future__ import annotations
 
 import datetime
+import errno
 import hashlib
-import os
-import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,13 +22,15 @@ from gan_lib.core.images import Limits
 from gan_lib.scoring.encoding import encoders as encoding
 from gan_lib.scoring.encoding import provenance
 from gan_lib.scoring.model import Model, predictor_in_worker
-from gan_lib.scoring.pipeline import Pipeline, Request
-from gan_lib.scoring.results import KEPT, REJECTED, SCHEMA, SCORED, Tables
+from gan_lib.scoring.pipeline import UNAVAILABLE, Pipeline, Request
+from gan_lib.scoring.results.rows import KEPT, REJECTED, SCORED, RowWriter
+from gan_lib.scoring.results.tables import FOLDER, Tables
 from gan_lib.scoring.settings import OutputSettings, TilingSettings
 
-_FILE_LISTS = ("keys", "etags", "outputs", "beside")  # the columns of files, see gan_lib.scoring.files
-_ROWS_A_BATCH = 256
-_BYTES_A_BATCH = 32 * 2**20
+REPORT_SCHEMA = "report string"
+"""What a task sends to the driver: one :class:`gan_lib.scoring.results.rows.Report`."""
+_FILE_LISTS = ("keys", "etags", "outputs", "problems", "beside")  # the columns of files, see gan_lib.scoring.files
+_COUNTED_AT_ONCE = 256  # images; each count is a message to the driver
 
 
 @dataclass
@@ -60,33 +61,39 @@ class ScoreTask:
     constants: Mapping[str, Any] = field(default_factory=dict)
     """What goes into the net beside each image, by the input's name; of an image the encoded bytes."""
 
-    def run_on_files(self, root: str, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Rows of ``keys``, ``etags``, ``outputs`` and ``beside``, each a list over files below ``root``."""
-        return self._score(self._requests_of_files(root, batches))
+    def run_on_files(self, root: str, commit: str, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Score rows of ``keys``, ``etags``, ``outputs``, ``problems`` and ``beside``: lists over files of ``root``.
 
-    def run_on_rows(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Rows of ``key``, ``content`` and, where more goes into the net, ``beside``: a struct by input."""
-        return self._score(self._requests_of_rows(batches))
+        Rows of what became of them wait for the commit; one report comes out.
+        """
+        return self._score(self._requests_of_files(root, batches), commit)
 
-    def _score(self, requests: Iterator[Request]) -> Iterator[pa.RecordBatch]:
+    def run_on_rows(self, commit: str, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """The same for rows of ``key``, ``content`` and, where more goes in, ``beside``: a struct by input."""
+        return self._score(self._requests_of_rows(batches), commit)
+
+    def _score(self, requests: Iterator[Request], commit: str) -> Iterator[pa.RecordBatch]:
         pipeline = Pipeline(predictor_in_worker(self.model, self.tiling), self.limits, self._finish, self._known)
-        rows: list[dict[str, Any]] = []
-        size = 0
+        rows = RowWriter(Tables(self.output.url).staged_rows, commit)
+        uncounted = 0
         for request in pipeline.run(requests):
-            rows.append(self._row(request))
-            size += len(rows[-1]["content"] or b"")
-            if len(rows) >= _ROWS_A_BATCH or size >= _BYTES_A_BATCH:
-                yield self._batch(rows)
-                rows, size = [], 0
-        if rows:
-            yield self._batch(rows)
+            if request.reason == UNAVAILABLE:
+                rows.add_unavailable(f"{request.key}: {request.message}")
+            else:
+                rows.add(self._row(request))
+            uncounted += 1
+            if uncounted == _COUNTED_AT_ONCE:
+                self.count(uncounted)
+                uncounted = 0
+        self.count(uncounted)
+        yield pa.RecordBatch.from_arrays([pa.array([rows.finish().to_json()])], ["report"])
         forget_zip_importers()
 
     def _requests_of_files(self, root: str, batches: Iterable[pa.RecordBatch]) -> Iterator[Request]:
         for batch in batches:
             for row in batch.to_pylist():
-                for key, etag, output, beside in zip(*(row[name] for name in _FILE_LISTS), strict=True):
-                    read = partial(_read_file, storage.join(root, key), self.limits)
+                for key, etag, output, problem, beside in zip(*(row[name] for name in _FILE_LISTS), strict=True):
+                    read = partial(_read_file, storage.join(root, key), self.limits, problem)
                     yield Request(key, read, partial(self._read_beside, dict(beside)), Tag(output, etag))
 
     def _read_beside(self, urls: Mapping[str, str]) -> dict[str, Any]:
@@ -162,22 +169,29 @@ class ScoreTask:
             "scored_at": datetime.datetime.now(datetime.timezone.utc),
         }
 
-    def _batch(self, rows: list[dict[str, Any]]) -> pa.RecordBatch:
-        self.count(len(rows))
-        return pa.RecordBatch.from_pylist(rows, schema=SCHEMA)
 
-
-def _read_file(url: str, limits: Limits) -> bytes:
+def _read_file(url: str, limits: Limits, problem: str | None = None) -> bytes:
     """The file's bytes, but never more than one over the limit, and never of something that is no file."""
-    if storage.is_local(url) and not stat.S_ISREG(os.stat(storage.absolute(url)).st_mode):
-        raise Rejected("not-a-file", "it is a pipe, a socket or a device")
-    return storage.read_range(url, 0, limits.max_bytes + 1)
+    if problem is not None:
+        raise Rejected("bad-name", problem)
+    try:
+        return storage.read_range(url, 0, limits.max_bytes + 1)
+    except OSError as error:
+        if error.errno == errno.EINVAL and storage.is_local(url):
+            raise Rejected("not-a-file", "it is a pipe, a socket, a device or a folder") from None
+        raise
 
 
 def _read_row(name: str, content: pa.Scalar, output: OutputSettings) -> bytes:
-    if output.files and (not name or name.startswith("/") or ".." in name.split("/") or "\0" in name):
-        raise Rejected("bad-name", "the key cannot be the name of a file below the output folder")
+    if output.files and not _is_path(name):
+        raise Rejected("bad-name", "the key cannot be the path of a file below the output folder, in its plainest form")
     return content.as_py() or b""
+
+
+def _is_path(name: str | None) -> bool:
+    """Whether no other key can mean the same file, and the file lies below the output folder but not in the tables."""
+    parts = (name or "").split("/")
+    return not {"", ".", ".."} & {*parts} and "\0" not in (name or "") and parts[0].lower() != FOLDER
 
 
 def _digest(content: bytes, beside: Mapping[str, Any]) -> str:

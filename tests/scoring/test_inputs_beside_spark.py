@@ -24,7 +24,7 @@ from gan_lib.scoring.batch import score
 from gan_lib.scoring.model import Model, fetch
 from gan_lib.scoring.pipeline import Pipeline, Request
 from gan_lib.scoring.predictor import TilePredictor
-from gan_lib.scoring.results import Tables
+from gan_lib.scoring.results.tables import Tables
 from gan_lib.scoring.settings import ScoreSettings, TilingSettings
 from gan_lib.scoring.udf import generator_udf
 from gan_lib.tracking import TrackingSettings

@@ -19,7 +19,8 @@ from gan_lib.scoring.batch import require_few_rejects, score
 from gan_lib.scoring.encoding import provenance
 from gan_lib.scoring.files import File, in_tasks, name_outputs
 from gan_lib.scoring.model import Model
-from gan_lib.scoring.results import Summary, Tables
+from gan_lib.scoring.results.rows import Summary
+from gan_lib.scoring.results.tables import Tables
 from gan_lib.scoring.settings import OutputSettings, ScoreSettings
 
 Fill = Callable[..., Path]

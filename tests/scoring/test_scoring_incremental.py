@@ -13,9 +13,10 @@ from bad_images import encoded, photo
 from gan_lib.core import config
 from gan_lib.core.errors import DecisionNeeded, UserError
 from gan_lib.scoring.batch import score
-from gan_lib.scoring.incremental import LOCK, score_new
+from gan_lib.scoring.incremental import score_new
 from gan_lib.scoring.model import Model
-from gan_lib.scoring.results import Tables
+from gan_lib.scoring.results.run_lock import LOCK
+from gan_lib.scoring.results.tables import Tables
 from gan_lib.scoring.settings import ScoreSettings
 
 Fill = Callable[..., Path]

@@ -14,7 +14,8 @@ from scoring_nets import REGISTERED, URI, register_enlarger
 
 from gan_lib.core.errors import run_job
 from gan_lib.scoring.encoding import provenance
-from gan_lib.scoring.results import REJECTED, Tables
+from gan_lib.scoring.results.rows import REJECTED
+from gan_lib.scoring.results.tables import Tables
 from gan_lib.tracking import TrackingSettings
 from jobs.score import main
 

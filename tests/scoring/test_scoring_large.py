@@ -22,7 +22,8 @@ from bad_images import photo
 from score_process import configuration, finish, start
 from scoring_nets import URI, enlarger
 
-from gan_lib.scoring.results import SCORED, Tables
+from gan_lib.scoring.results.rows import SCORED
+from gan_lib.scoring.results.tables import Tables
 from gan_lib.tracking import TrackingSettings
 
 WIDTH, HEIGHT = 12_000, 8_000

@@ -19,19 +19,18 @@ from scoring_nets import REGISTERED, URI, enlarger
 
 from gan_lib.core.images import decode
 from gan_lib.scoring.encoding import provenance
-from gan_lib.scoring.results import REJECTED, Tables
+from gan_lib.scoring.results.rows import REJECTED
+from gan_lib.scoring.results.tables import Tables
 from gan_lib.tracking import TrackingSettings
 from jobs.score import main
 
 # Signs of how far a run has come, as patterns of what it writes below its output.
 MOMENTS = {
-    "it has begun": "_tables/stream_state.json",
-    "a batch is fixed": "_tables/checkpoint-*/offsets/[0-9]*",
+    "it has begun": "_tables/decisions/*.json",
     "images are written": "*/*.png",
-    "rows are staged": "_tables/_staging/*/_temporary",
-    "rows are in the table": "_tables/results/commit=*",
+    "rows are staged": "_tables/_staging/rows/*/*.parquet",
     "rows are committed": "_tables/commits/*.json",
-    "a batch is done": "_tables/checkpoint-*/commits/[0-9]*",
+    "rows are in the table": "_tables/results/round-*",
 }
 
 

@@ -7,6 +7,7 @@ it at a time.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import struct
 import tempfile
@@ -31,6 +32,7 @@ LONGEST_SIDE = {
     "webp": 16_383,
 }  # what the formats' headers can say; libjpeg stops at 65,500
 SUFFIX = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.EROFS, errno.EACCES)
 LARGEST_COLUMN_VALUE = 2**30  # bytes; Arrow's binary arrays and the JVM's end at 2 GiB, and a batch holds several
 
 
@@ -72,8 +74,7 @@ def to_file(canvas: Canvas, url: str, settings: EncodingSettings, provenance: Ma
         if local:
             _move(path, storage.absolute(url))
         else:
-            fs, target = storage.open_store(url)
-            fs.put_file(path, target)
+            storage.upload(path, url)
 
 
 @contextmanager
@@ -122,12 +123,25 @@ def _stream(canvas: DiskCanvas, path: str, settings: EncodingSettings, provenanc
     # fail_on: a canvas that cannot be read to its end must not become an image that is grey from there on.
     image = pyvips.Image.pngload_source(source, access="sequential", unlimited=True, fail_on="truncated").copy()
     image.set_type(pyvips.GValue.blob_type, "xmp-data", packet(provenance))
-    if settings.format == "png":
-        image.pngsave(path, **PNG_OPTIONS)
-    elif settings.format == "jpeg":
-        image.jpegsave(path, Q=settings.quality, subsample_mode="off")
-    else:
-        image.webpsave(path, Q=settings.quality)
+    with _errors_of_the_disk():
+        if settings.format == "png":
+            image.pngsave(path, **PNG_OPTIONS)
+        elif settings.format == "jpeg":
+            image.jpegsave(path, Q=settings.quality, subsample_mode="off")
+        else:
+            image.webpsave(path, Q=settings.quality)
+
+
+@contextmanager
+def _errors_of_the_disk() -> Iterator[None]:
+    """libvips tells only by its words that a disk is full or broken, which is not the image's fault."""
+    try:
+        yield
+    except pyvips.Error as error:
+        for number in _DISK_ERRORS:
+            if f"system error: {os.strerror(number)}" in str(error):
+                raise OSError(number, os.strerror(number)) from error
+        raise
 
 
 def _source(pieces: Iterator[bytes]) -> pyvips.SourceCustom:

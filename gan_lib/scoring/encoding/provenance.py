@@ -6,6 +6,8 @@ content that it was made from. Encoders are elsewhere; this module only inserts 
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import struct
 import zlib
@@ -22,6 +24,7 @@ _JPEG_XMP = b"http://ns.adobe.com/xap/1.0/\0"
 _PNG_PLAIN = b"iTXtXML:com.adobe.xmp\0\0\0\0\0"  # not compressed, no language
 _PNG_COMPRESSED = b"zTXtXML:com.adobe.xmp\0\0"  # as libvips writes it
 _PNG_FIRST_CHUNKS = 8 + 25  # signature and IHDR
+_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 _VP8X_HAS_XMP = 0x04
 _SEARCHED = 2**16  # the packet is near the start (JPEG, PNG) or the end (WebP) of a file
 
@@ -61,18 +64,31 @@ def into_webp(encoded: bytes, provenance: Mapping[str, str], width: int, height:
 
 
 def read(url: str) -> Provenance | None:
-    """The provenance in the file at ``url``; None where the file is not there or has none."""
-    fs, path = storage.open_store(url)
+    """The provenance in the file at ``url``; None where the file is not there, has none or is not whole."""
     try:
-        size = fs.size(path)
-        with fs.open(path, "rb") as file:
-            found = _find(file.read(_SEARCHED))
-            if found is None and size > _SEARCHED:
-                file.seek(max(_SEARCHED, size - _SEARCHED))
-                found = _find(file.read())
-    except (FileNotFoundError, IsADirectoryError):
+        head = storage.read_range(url, 0, _SEARCHED + 1)
+        if len(head) <= _SEARCHED:
+            return _find(head) if _is_whole(head, head, len(head)) else None
+        with storage.open_file(url) as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(size - _SEARCHED)
+            tail = file.read()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
-    return found
+    except OSError as error:
+        if error.errno == errno.EINVAL and storage.is_local(url):  # a folder is there, or a pipe
+            return None
+        raise
+    return (_find(head) or _find(tail)) if _is_whole(head, tail, size) else None
+
+
+def _is_whole(head: bytes, tail: bytes, size: int) -> bool:
+    """Whether a file ends as its format does: where renaming is emulated, a killed writer leaves its beginning."""
+    if head.startswith(b"\x89PNG"):
+        return tail.endswith(_PNG_END)
+    if head.startswith(b"RIFF"):
+        return int.from_bytes(head[4:8], "little") + 8 == size
+    return head.startswith(b"\xff\xd8") and tail.endswith(b"\xff\xd9")
 
 
 def _find(data: bytes) -> Provenance | None:
