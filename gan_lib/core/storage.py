@@ -254,6 +254,12 @@ def create(url: str, data: bytes) -> bool:
     return True
 
 
+def tells_writers_apart(url: str) -> bool:
+    """Whether one of several wins who :func:`create` a file at ``url`` at once, whatever they do."""
+    fs, _ = open_store(url)
+    return isinstance(fs, LocalFileSystem) or _speaks(fs, _CONDITIONAL_PUT)
+
+
 def _create_local(path: str, data: bytes, url: str) -> None:
     with _temporary(path, url) as (file, temporary):
         file.write(data)

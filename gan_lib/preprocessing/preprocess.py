@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gan_lib.core import storage
-from gan_lib.core.errors import TooManyRejects, UserError
+from gan_lib.core.errors import StoreUnavailable, TooManyRejects, UserError
 from gan_lib.dataset.manifest import Manifest, is_committed, published_versions, version_url
 from gan_lib.preprocessing import sample_status
 from gan_lib.preprocessing.corpus_schema import require_same_fields, schema_of, with_classes
@@ -19,6 +19,7 @@ from gan_lib.preprocessing.duplicates.report import DUPLICATES_REPORT
 from gan_lib.preprocessing.planning import plan_corpus
 from gan_lib.preprocessing.publishing import staging, versions
 from gan_lib.preprocessing.run import Run, next_version
+from gan_lib.preprocessing.samples import UNAVAILABLE
 from gan_lib.preprocessing.settings import PreprocessSettings
 from gan_lib.preprocessing.sources.listing import Context
 
@@ -56,21 +57,44 @@ def preprocess(spark: SparkSession, settings: PreprocessSettings) -> Published:
     settings = settings.model_copy(update={"output": storage.absolute(settings.output)})
     base = _last_version(settings)
     staging.sweep(settings.output, base.version if base else 0)
-    name = f"{next_version(base):06d}-plan-{uuid.uuid4().hex}"
-    with staging.alive([staging.staging_url(settings.output, name)]):
-        run = _planned(spark, settings, base, name)
-        if run is None:
-            return _nothing_new(settings, base, name)
-        manifest = _published(run)
-    staging.sweep(settings.output, manifest.version)
-    return Published(version_url(settings.output, manifest.version), manifest, new=True)
+    manifest = _publish_new(spark, settings, base)
+    if manifest is not None:
+        staging.sweep(settings.output, manifest.version)
+        return Published(version_url(settings.output, manifest.version), manifest, new=True)
+    if base is None:
+        raise UserError(f"The source holds no files: {settings.source.model_dump(exclude_none=True)}.")
+    return Published(version_url(settings.output, base.version), base, new=False)
+
+
+def _publish_new(spark: SparkSession, settings: PreprocessSettings, base: Manifest | None) -> Manifest | None:
+    """What the version after ``base`` holds; None where nothing is new.
+
+    Raises:
+        UserError: another run was faster; then this one leaves nothing.
+    """
+    version = next_version(base)
+    name = f"{version:06d}-plan-{uuid.uuid4().hex}"
+    try:
+        with staging.alive([staging.staging_url(settings.output, name)]):
+            run = _planned(spark, settings, base, name)
+            if run is not None:
+                return run.publish()
+    except Exception as error:
+        final = version_url(settings.output, version)
+        if not is_committed(final):
+            raise
+        # Whoever publishes removes what others have staged for the same version, so anything may have failed.
+        staging.sweep(settings.output, version)
+        raise versions.published_meanwhile(final) from error
+    staging.discard(settings.output, name)
+    return None
 
 
 def _planned(spark: SparkSession, settings: PreprocessSettings, base: Manifest | None, name: str) -> Run | None:
     """The run that is to be done; None where nothing is new."""
     draft = staging.staging_url(settings.output, name)
     classes = _classes_of(base) if base else {}
-    listing = settings.source.listing(Context(spark, storage.join(draft, "spool"), classes))
+    listing = settings.source.listing(Context(spark, storage.join(draft, "spool"), classes, settings.limits.max_bytes))
     listing = with_classes(listing, settings)
     schema = schema_of(settings, listing)
     known: list[str] = []
@@ -79,25 +103,6 @@ def _planned(spark: SparkSession, settings: PreprocessSettings, base: Manifest |
         known = sample_status.of_version(version_url(settings.output, base.version))
     plan = plan_corpus(listing.frame, storage.join(draft, "listing"), known, settings.work.task_bytes)
     return Run(spark, settings, base, listing, plan) if plan.samples else None
-
-
-def _published(run: Run) -> Manifest:
-    """What the run has published.
-
-    Raises:
-        UserError: another run was faster; then this one leaves nothing.
-    """
-    try:
-        return run.publish()
-    except Exception as error:
-        final = version_url(run.settings.output, run.version)
-        if not is_committed(final):
-            raise
-        # Whoever publishes removes what others have staged for the same version: anything may have failed.
-        staging.discard(run.settings.output, run.name)
-        for draft in run.plan.drafts:
-            storage.remove_tree(draft)
-        raise versions.published_meanwhile(final) from error
 
 
 def require_few_rejects(published: Published, settings: PreprocessSettings) -> None:
@@ -112,6 +117,20 @@ def require_few_rejects(published: Published, settings: PreprocessSettings) -> N
             f"{counts['rejected']} of {counts['read']} samples were rejected, more than the share of "
             f"{settings.max_rejected_share:g} that max_rejected_share allows; "
             f"{published.manifest.url_of(published.url, versions.REJECTS)} names each with its reason."
+        )
+
+
+def require_all_read(published: Published) -> None:
+    """Let a scheduler know when a store did not give all that it has: it is to run the job again.
+
+    Raises:
+        StoreUnavailable: samples are left for the next run. The version is published without them.
+    """
+    left = published.manifest.source.get(UNAVAILABLE) if published.new else None
+    if left:
+        raise StoreUnavailable(
+            f"{left['count']} samples could not be had now; {published.url} is published without them, and the next "
+            f"run takes them up. The first: {left['first']}"
         )
 
 
@@ -132,10 +151,3 @@ def _last_version(settings: PreprocessSettings) -> Manifest | None:
 
 def _classes_of(manifest: Manifest) -> dict[str, list[str]]:
     return {name: meaning["classes"] for name, meaning in manifest.meanings.items() if "classes" in meaning}
-
-
-def _nothing_new(settings: PreprocessSettings, base: Manifest | None, name: str) -> Published:
-    staging.discard(settings.output, name)
-    if base is None:
-        raise UserError(f"The source holds no files: {settings.source.model_dump(exclude_none=True)}.")
-    return Published(version_url(settings.output, base.version), base, new=False)

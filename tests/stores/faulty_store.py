@@ -6,6 +6,7 @@ One request takes one fault from a schedule; when the schedule is used up, all g
 from __future__ import annotations
 
 import errno
+import io
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -108,6 +109,9 @@ class FaultyFileSystem(AbstractFileSystem):
         self.world.put(path, value[: len(value) // 2] if fault in ("cut", FULL) else value)
         if fault == FULL:
             raise OSError(errno.ENOSPC, "no space left on device")
+
+    def _open(self, path: str, mode: str = "rb", **options: Any) -> Any:
+        return io.BytesIO(self.cat_file(path))
 
     def cp_file(self, path1: str, path2: str, **options: Any) -> None:
         """Copy by the same kind of write."""

@@ -10,9 +10,11 @@ number, and whatever no manifest names may go. Before that, what shows no sign o
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -27,9 +29,10 @@ FILES = "_files"
 """Spark, Arrow and Petastorm pass names over that begin so."""
 
 ABANDONED_SECONDS = 7 * 24 * 3600.0
-"""Far more than the clocks of two machines differ."""
+LIVING_SECONDS = 3600.0
+"""Without a sign of life for longer than this nobody is at work; the clocks of two machines differ by less."""
 _BEAT_SECONDS = 600.0
-_ALIVE = "alive.json"
+_ALIVE = "alive-"
 _VERSION = re.compile(r"(\d{6,})-.+")
 
 
@@ -45,40 +48,60 @@ def files_url(dataset_url: str, name: str) -> str:
 
 @contextmanager
 def alive(folders: Sequence[str]) -> Iterator[None]:
-    """Leave a sign of life in each of these folders, now and every few minutes until the block ends."""
-    for folder in folders:
-        _beat(folder)
+    """Leave a sign of life in each of these folders, now and every few minutes until the block ends.
+
+    A block that is left by an exception leaves its last signs: a successor may soon go on there.
+    """
+    signs = [storage.join(folder, f"{_ALIVE}{uuid.uuid4().hex}.json") for folder in folders]
+    for sign in signs:
+        _beat(sign)
     ended = threading.Event()
-    thread = threading.Thread(target=_beat_until, args=(ended, folders), name="signs of life", daemon=True)
+    thread = threading.Thread(target=_beat_until, args=(ended, signs), name="signs of life", daemon=True)
     thread.start()
     try:
         yield
     finally:
         ended.set()
         thread.join()
+    for sign in signs:
+        with contextlib.suppress(StoreUnavailable):  # it grows old by itself
+            storage.remove_tree(sign)
 
 
-def _beat_until(ended: threading.Event, folders: Sequence[str]) -> None:
+def _beat_until(ended: threading.Event, signs: Sequence[str]) -> None:
     while not ended.wait(_BEAT_SECONDS):
-        for folder in folders:
-            try:
-                _beat(folder)
-            except StoreUnavailable:  # there is time for a thousand more
-                continue
+        for sign in signs:
+            with contextlib.suppress(StoreUnavailable):  # there is time for a few more
+                _beat(sign)
 
 
-def _beat(folder: str) -> None:
-    write_commit_record(storage.join(folder, _ALIVE), {"time": time.time()})
+def _beat(sign: str) -> None:
+    write_commit_record(sign, {"time": time.time()})
 
 
 def sweep(dataset_url: str, newest: int) -> None:
     """Remove what runs have left behind that nobody can publish, as version ``newest`` is there, or that is given up.
 
-    Raises what :func:`gan_lib.core.storage.write_atomic` raises.
+    Where a store cannot tell writers apart, one who is at work may still overwrite what another has published: there
+    his files stay for as long as he may live. Raises what :func:`gan_lib.core.storage.write_atomic` raises.
     """
-    for name in storage.list_names(storage.join(dataset_url, STAGING)):
-        if _version_of(name) <= newest or _is_abandoned(staging_url(dataset_url, name)):
+    names = set(storage.list_names(storage.join(dataset_url, STAGING)))
+    written = storage.list_names(storage.join(dataset_url, FILES))
+    names |= {name for name in written if _version_of(name) == newest}  # by one whose records another has removed
+    for name in sorted(names):
+        if _may_go(dataset_url, name, newest):
             discard(dataset_url, name)
+
+
+def _may_go(dataset_url: str, name: str, newest: int) -> bool:
+    published = _version_of(name) <= newest
+    if published and storage.tells_writers_apart(dataset_url):
+        return True
+    folder = staging_url(dataset_url, name)
+    signs = [storage.join(folder, found) for found in storage.list_names(folder) if found.startswith(_ALIVE)]
+    records = [record for record in map(read_commit_record, signs) if record is not None]
+    silent = time.time() - max((float(record["time"]) for record in records), default=0.0)
+    return silent > LIVING_SECONDS if published else bool(records) and silent > ABANDONED_SECONDS
 
 
 def discard(dataset_url: str, name: str) -> None:
@@ -91,6 +114,7 @@ def discard(dataset_url: str, name: str) -> None:
     for folder in storage.list_names(files):
         if folder not in kept:
             storage.remove_tree(storage.join(files, folder))
+    storage.sweep_temporaries(files)
     storage.remove_tree(staging_url(dataset_url, name))
     for parent in (FILES, STAGING):
         remove_empty_folder(storage.join(dataset_url, parent))
@@ -99,11 +123,6 @@ def discard(dataset_url: str, name: str) -> None:
 def _version_of(name: str) -> int:
     found = _VERSION.fullmatch(name)
     return int(found[1]) if found else 0  # an earlier release called its folders otherwise
-
-
-def _is_abandoned(folder: str) -> bool:
-    record = read_commit_record(storage.join(folder, _ALIVE))
-    return record is not None and time.time() - float(record["time"]) > ABANDONED_SECONDS
 
 
 def _named_files(dataset_url: str, version: int) -> set[str]:

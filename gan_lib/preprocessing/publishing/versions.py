@@ -123,7 +123,7 @@ def write_split_metadata(folder: str, schema: Schema, split: str, files: Iterabl
 
 def published_meanwhile(final: str) -> UserError:
     """What is said to who comes second."""
-    return UserError(f"Another run has published {final} meanwhile; run again to build on it.")
+    return UserError(f"{final} was published while this run was at work; run again to build on it.")
 
 
 def _in_the_way(final: str) -> UserError:
