@@ -30,9 +30,9 @@ import torch.distributed as dist
 from plain_loops import LOOPS, Step, build
 from torch import Tensor
 
+from gan_lib.nets.layout import set_layout
 from gan_lib.training.distributed.group import Group
 from gan_lib.training.engine import Engine
-from gan_lib.training.layout import set_layout
 from gan_lib.training.optimization import gradients
 from gan_lib.training.settings import TrainingSettings
 

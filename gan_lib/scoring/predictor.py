@@ -14,6 +14,8 @@ from torch import Tensor
 from gan_lib.core.allocator import keep_freed_memory
 from gan_lib.export.artifact import Artifact, pad_to_divisor, to_images, to_values
 from gan_lib.export.ports import Image, LabelMap, Mask, Port
+from gan_lib.nets.layout import set_layout
+from gan_lib.scoring.precision import dtype_served
 from gan_lib.scoring.settings import TilingSettings
 
 Result = TypeVar("Result")
@@ -42,6 +44,9 @@ class TilePredictor:
         artifact.net.to(device)
         if device.type == "cpu":
             keep_freed_memory()
+        self.dtype = dtype_served(artifact, settings.precision, device)
+        if self.dtype != torch.float32:
+            set_layout(artifact.net)
         self.batch_pixels = settings.batch_pixels or (CPU_BATCH_PIXELS if device.type == "cpu" else GPU_BATCH_PIXELS)
         self._ports = tuple(artifact.inputs.values())
         self._image = tuple(artifact.inputs).index(str(artifact.image_input))
@@ -82,7 +87,8 @@ class TilePredictor:
         return to_images(self._forward(*values), self.output).cpu()
 
     def _run_net(self, *values: Tensor) -> Tensor:
-        results = self.artifact.net(*values)
+        with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
+            results = self.artifact.net(*values)
         return results if isinstance(results, Tensor) else results[self._result]
 
 

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from gan_lib.core.errors import UserError
 from gan_lib.core.random import seed_torch
+from gan_lib.nets.layout import set_layout
 from gan_lib.recipes.protocol import Batch, Logs, Progress, Recipe, Update
 from gan_lib.training.distributed.buffers import SharedBuffers
 from gan_lib.training.distributed.group import Group
 from gan_lib.training.distributed.sync_batch_norm import synchronise_batch_norm
-from gan_lib.training.layout import set_layout
 from gan_lib.training.meter import Meter
 from gan_lib.training.optimization.ema import Averages
 from gan_lib.training.optimization.gradients import Exchange, clip_and_check
