@@ -16,7 +16,7 @@ from gan_lib.core.errors import run_job
 from gan_lib.dataset.catalog import open_dataset
 from gan_lib.preprocessing.duplicates.report import DUPLICATES_REPORT
 from gan_lib.preprocessing.plots import statistics_plots
-from gan_lib.preprocessing.preprocess import Published, preprocess, require_few_rejects
+from gan_lib.preprocessing.preprocess import Published, preprocess, require_all_read, require_few_rejects
 from gan_lib.preprocessing.settings import PreprocessSettings
 from gan_lib.tracking import TrackingSettings
 
@@ -38,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         write_down(run, published)
     print(summary(published))
     require_few_rejects(published, settings)
+    require_all_read(published)
 
 
 def write_down(run: tracking.Run, published: Published) -> None:

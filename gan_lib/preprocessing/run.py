@@ -30,6 +30,7 @@ from gan_lib.preprocessing.publishing import staging, versions
 from gan_lib.preprocessing.publishing.fragments import SPLITS
 from gan_lib.preprocessing.publishing.merging import MERGED, MergedFile, Output, merge, plan_files, record_name
 from gan_lib.preprocessing.sample_status import WRITTEN
+from gan_lib.preprocessing.samples import UNAVAILABLE
 from gan_lib.preprocessing.settings import PreprocessSettings
 from gan_lib.preprocessing.sources.listing import Listing
 from gan_lib.preprocessing.task import TaskContext, run_task
@@ -71,6 +72,8 @@ class Run:
             done = [fact["statuses"] for fact in facts]
             duplicates = self._find_duplicates(done)
             manifest, files = self._assemble(done, duplicates, self._merge(facts, duplicates))
+            if left_out := [message for fact in facts for message in fact[UNAVAILABLE]]:
+                manifest.source[UNAVAILABLE] = {"count": len(left_out), "first": left_out[0]}
             return versions.commit(self.settings.output, manifest, files, storage.join(self.folder, "complete"))
 
     @cached_property

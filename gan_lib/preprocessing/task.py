@@ -15,21 +15,27 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from gan_lib.core import storage
-from gan_lib.core.errors import Rejected
+from gan_lib.core.errors import Rejected, StoreUnavailable
 from gan_lib.core.ordered_map import map_in_order
 from gan_lib.core.stores.commit_record import create_commit_record, read_commit_record
-from gan_lib.dataset.schema import DatasetError, Schema
+from gan_lib.dataset.schema import DatasetError, Field, ScalarField, Schema
 from gan_lib.preprocessing import sample_status
 from gan_lib.preprocessing.media.medium import Decoded, Medium, Rules
 from gan_lib.preprocessing.media.tokens import TokensMedium
 from gan_lib.preprocessing.planning import WorkUnit
 from gan_lib.preprocessing.publishing.fragments import SPLITS, EncodedRow, ShardWriter
 from gan_lib.preprocessing.sample_status import SampleStatus
-from gan_lib.preprocessing.samples import Sample, content_hash, read_part
+from gan_lib.preprocessing.samples import UNAVAILABLE, Sample, content_hash, read_part
 from gan_lib.preprocessing.settings import PreprocessSettings, SplitShares
+from gan_lib.preprocessing.sources.values import from_json
+
+# One file that its owner closed must not cost a corpus its night; so many in a row mean that nothing can be had, and
+# each has cost a second or two of asking again.
+_MOST_UNAVAILABLE = 32
 
 __all__ = ["TaskContext", "prepare", "read_part", "run_task", "split_of"]
 
@@ -56,7 +62,16 @@ class TaskContext:
 
 
 def run_task(context: TaskContext, task: int, work_units: Sequence[WorkUnit]) -> None:
-    """Do one task, unless an earlier attempt has. What it writes counts only once its commit record names it."""
+    """Do one task, unless an earlier attempt has. What it writes counts only once its commit record names it.
+
+    A sample that its store does not give now, though it was asked several times, at the end of the task once more, gets
+    no status: the record names it under "unavailable", and the next run, which does not know it, takes it up.
+
+    Raises:
+        StoreUnavailable: no sample became a row and some cannot be had now, or so many after each other that the store
+            itself is down, or the staging folder's is. The task leaves no record, so the next run does it again.
+        MachineInTrouble: this machine cannot go on, and no sample is at fault.
+    """
     record_url = context.record_url(task)
     if read_commit_record(record_url) is not None:
         return
@@ -64,33 +79,66 @@ def run_task(context: TaskContext, task: int, work_units: Sequence[WorkUnit]) ->
     samples = [sample for work_unit in work_units for sample in work_unit.read()]
     statuses: list[SampleStatus] = []
     shards = ShardWriter(context.folder, context.schema, context.bin_bits)
-    for status, rows in _prepared(context, task, samples):
-        statuses.append(status)
-        shards.add(rows)
+    unavailable = _prepare_all(context, task, list(enumerate(samples)), statuses, shards)
+    again = [(number, samples[number]) for number in unavailable]
+    unavailable = _prepare_all(context, task, again, statuses, shards)
     shards.flush()
+    if unavailable and not any(status.rows for status in statuses):
+        raise next(iter(unavailable.values()))
     statuses_url = f"{record_url.removesuffix('.json')}-{uuid.uuid4().hex}.parquet"
-    sample_status.write(statuses_url, statuses)
-    facts = {"fragments": shards.fragments, "bytes": shards.bytes_of_split, "rows": shards.rows_of_split}
+    sample_status.write(statuses_url, sorted(statuses, key=lambda status: status.sample_id))
+    facts: dict[str, Any] = {"fragments": shards.fragments, "bytes": shards.bytes_of_split}
+    facts |= {"rows": shards.rows_of_split, UNAVAILABLE: [str(error) for error in unavailable.values()]}
     create_commit_record(record_url, {"statuses": statuses_url, **facts})
 
 
-def _prepared(
-    context: TaskContext, task: int, samples: Iterable[Sample]
-) -> Iterator[tuple[SampleStatus, list[EncodedRow]]]:
+def _prepare_all(
+    context: TaskContext,
+    task: int,
+    numbered: Sequence[tuple[int, Sample]],
+    statuses: list[SampleStatus],
+    shards: ShardWriter,
+) -> dict[int, StoreUnavailable]:
+    """Prepare samples by their numbers and add their statuses and rows; why the others cannot be had now."""
+    unavailable: dict[int, StoreUnavailable] = {}
+    in_a_row = 0
+    for (number, _), outcome in zip(numbered, _prepared(context, task, numbered), strict=True):
+        if not isinstance(outcome, StoreUnavailable):
+            statuses.append(outcome[0])
+            shards.add(outcome[1])
+            in_a_row = 0
+            continue
+        unavailable[number] = outcome
+        in_a_row += 1
+        if in_a_row == _MOST_UNAVAILABLE:
+            raise StoreUnavailable(f"{in_a_row} samples after each other cannot be had now; the last: {outcome}")
+    return unavailable
+
+
+Outcome = tuple[SampleStatus, list[EncodedRow]] | StoreUnavailable
+
+
+def _prepared(context: TaskContext, task: int, numbered: Iterable[tuple[int, Sample]]) -> Iterator[Outcome]:
     """Every sample prepared, in order, on a few threads that run ahead by no more than twice their number."""
+
+    def outcome(numbered: tuple[int, Sample]) -> Outcome:
+        try:
+            return prepare(context, numbered[1], task << 32 | numbered[0])
+        except StoreUnavailable as error:
+            return error
+
     threads = context.settings.work.threads
     with ThreadPoolExecutor(threads) as pool:
-        yield from map_in_order(
-            pool,
-            lambda numbered: prepare(context, numbered[1], task << 32 | numbered[0]),
-            enumerate(samples),
-            weigh=lambda numbered: 1,
-            limit=2 * threads,
-        )
+        yield from map_in_order(pool, outcome, numbered, weigh=lambda one: 1, limit=2 * threads)
 
 
 def prepare(context: TaskContext, sample: Sample, number: int) -> tuple[SampleStatus, list[EncodedRow]]:
-    """One sample: its status, and its rows (none for a reject)."""
+    """One sample: its status, and its rows (none for a reject).
+
+    Raises:
+        StoreUnavailable: it cannot be had now.
+        MachineInTrouble: no sample can be prepared here.
+    """
     status = SampleStatus(number, sample.name, sample.fingerprint)
     try:
         return status, _rows(context, sample, status)
@@ -105,6 +153,8 @@ def _rows(context: TaskContext, sample: Sample, status: SampleStatus) -> list[En
     settings, rules = context.settings, context.settings.rules()
     if sample.problem is not None:
         reason, _, message = sample.problem.partition(": ")
+        if reason == UNAVAILABLE:
+            raise StoreUnavailable(message)
         raise Rejected(reason, message)
     contents = [read_part(part, settings.limits.max_bytes) for part in sample.parts]
     status.content = content_hash(contents)
@@ -171,11 +221,30 @@ def _values(context: TaskContext, sample: Sample) -> dict[str, Any]:
     """
     found: dict[str, Any] = dict(sample.values)
     for name, medium in context.texts.items():
-        found[name] = medium.encode(str(found.get(name, "")))
+        if not isinstance(found.get(name), str):
+            raise DatasetError(f"Field {name} holds texts, and {found.get(name)!r:.100} is none.")
+        found[name] = medium.encode(found[name])
     for name, classes in context.classes.items():
-        if not 0 <= found[name] < classes:
-            raise DatasetError(f"Field {name} has {classes} classes, and {found[name]} is none of them.")
-    return {f.name: f.encode(found.get(f.name)) for f in context.schema if f.name not in context.media}
+        number = found.get(name)
+        if not isinstance(number, int | float) or not 0 <= number < classes:
+            raise DatasetError(f"Field {name} has {classes} classes, and {number!r:.100} is none of them.")
+    return {f.name: _stored(f, found.get(f.name)) for f in context.schema if f.name not in context.media}
+
+
+def _stored(field: Field, value: Any) -> Any:
+    """A value as the column of its field stores it.
+
+    Raises:
+        DatasetError: it does not fit; better here than when a thousand rows are written.
+    """
+    if not isinstance(field, ScalarField):
+        return field.encode(value)
+    try:
+        stored = field.encode(from_json(value, field.dtype))
+        pa.scalar(stored, field.arrow_type)
+    except (ValueError, TypeError, OverflowError, pa.ArrowException) as error:
+        raise DatasetError(f"Field {field.name} holds {field.dtype}, which {value!r:.100} is not: {error}.") from None
+    return stored
 
 
 def split_of(content: bytes, shares: SplitShares) -> int:

@@ -85,7 +85,11 @@ def _vocabulary(totals: object, name: str, medium: TokensMedium) -> list[str]:
 def _texts_to_learn(
     sample: Sample, settings: PreprocessSettings, parts: tuple[str, ...], media: Mapping[str, TokensMedium]
 ) -> Iterator[tuple[str, str]]:
-    """(field, text) of a sample of the training split; nothing of one that will be rejected for its bytes."""
+    """(field, text) of a sample of the training split; nothing of one that will be rejected for its bytes.
+
+    Raises:
+        StoreUnavailable: it cannot be had now, and a vocabulary is for good: the job ends, and is to be run again.
+    """
     if sample.problem is not None:
         return
     try:
@@ -96,4 +100,5 @@ def _texts_to_learn(
     except Rejected:
         return
     yield from texts.items()
-    yield from ((name, str(sample.values[name])) for name in media if name not in parts and name in sample.values)
+    beside = {name: sample.values.get(name) for name in media if name not in parts}
+    yield from ((name, text) for name, text in beside.items() if isinstance(text, str))

@@ -12,7 +12,7 @@ from pydantic import Field
 from gan_lib.cluster.parallelize import parallelize
 from gan_lib.core import storage
 from gan_lib.core.config import Settings, Url
-from gan_lib.core.listing import Branch, Entry, branches_by_task, files_of, require_folder, subfolders
+from gan_lib.core.listing import Branch, Entry, branches_by_task, files_of, readable, require_folder, subfolders
 from gan_lib.preprocessing.samples import COLUMNS, Part, Sample, in_batches, problem_in_reading
 from gan_lib.preprocessing.sources.listing import Context, Listing, SourceError
 from gan_lib.preprocessing.sources.name_labels import NamePattern, labelled_by_name
@@ -57,7 +57,7 @@ class ClassFolders(Settings):
             SourceError: there is no such folder, or none below it.
         """
         root = require_folder(self.path)
-        names = [folder.rstrip("/").rpartition("/")[2] for folder in subfolders(root)]
+        names = [readable(folder.rstrip("/").rpartition("/")[2]) for folder in subfolders(root)]
         if not names:
             raise SourceError(f"{self.path} holds no folders, and each should be a class.")
         classes = context.numbered("label", names)
