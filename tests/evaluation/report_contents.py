@@ -44,6 +44,8 @@ def content(
         samples=len(names),
         facts=[(f"model {method}", f"models:/{method}/3") for method in methods],
         figures={method: {"psnr": Figure(28.42, 1.25, (27.5, 29.3))} for method in methods},
+        base=methods[0] if len(methods) > 1 else "",
+        differences={method: {"psnr": Figure(1.5, 0.5, (-0.25, 2.5))} for method in methods[1:]},
         metrics=["psnr"],
         protocols={"psnr": "name PSNR, samples 5, crop 4, channels Y of BT.601"},
         extremes=Extremes(methods[0], "psnr", [(names[0], 31.5)], [(names[-1], 24.25)]),

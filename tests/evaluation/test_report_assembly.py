@@ -54,9 +54,9 @@ def test_first_samples_best_and_worst_are_shown_once_each_and_say_what_they_are(
     content = content_of(outcome, SUPER_RESOLUTION)
     assert [(shown.name, shown.remark) for shown in content.shown] == [
         ("a", ""),
-        ("b", "among the best of net by psnr"),
-        ("d", "among the best of net by psnr"),
-        ("c", "among the worst of net by psnr"),
+        ("b", "among the best by psnr"),
+        ("d", "among the best by psnr"),
+        ("c", "among the worst by psnr"),
     ]
     assert all([one.method for one in shown.crops] == list(COLUMNS) for shown in content.shown)
     assert list(content.shown[0].crops[1].figures.items()) == [("psnr", 30), ("ssim", 0.75)]
@@ -73,6 +73,15 @@ def test_means_leave_out_what_was_rejected_and_take_in_what_is_of_all_samples():
     assert content.figures["net"]["fid"] == Figure(7.5)
     assert content.metrics == ["psnr", "ssim", "fid"]
     assert content.rejected == {"c": "failed: x"} and content.samples == 2
+
+
+def test_methods_are_compared_sample_by_sample_with_the_first():
+    rows = [*sample("a", 30), *sample("b", 40), *sample("c", 20)]
+    content = content_of(Outcome(rows, COLUMNS, PROTOCOL), SUPER_RESOLUTION)
+    assert content.base == "bicubic" and set(content.differences) == {"net"}
+    assert content.differences["net"]["psnr"] == Figure(2, 0, (2, 2))  # on every sample, however much they scatter
+    alone = content_of(Outcome([row for row in rows if row.method == "net"], ["net"]), SUPER_RESOLUTION)
+    assert (alone.base, alone.differences) == ("", {})
 
 
 def test_a_sample_that_a_column_has_no_crop_of_is_not_shown():

@@ -17,7 +17,7 @@ import pytest
 from report_contents import HOSTILE, LEVELS, content, flat_png
 
 from gan_lib.core.images import decode
-from gan_lib.evaluation.report.content import Content, Crop, Shown
+from gan_lib.evaluation.report.content import Crop, Shown
 from gan_lib.evaluation.report.figures import Figure
 from gan_lib.evaluation.report.page import LONGEST_TEXT, MOST_REJECTED, figure, render, visible
 
@@ -132,11 +132,22 @@ def test_two_sides_can_be_chosen_among_all_methods_and_start_with_the_first_two(
     assert page.all("input")[0]["type"] == "range"
 
 
-@pytest.mark.parametrize("alone", [content(pairs=False), content(methods=["net"])], ids=["no-pairs", "one-method"])
-def test_what_has_no_pairs_has_a_grid_and_no_slider(alone: Content):
-    page = Parsed(render(alone))
+def test_what_has_no_pairs_has_a_grid_of_each_method_and_no_slider():
+    page = Parsed(render(content(["seed 1", "seed 2"], methods=["dcgan", "wgan_gp"], pairs=False)))
     assert not page.all("input") and not page.all("select")
-    assert len(page.all("img")) == len(alone.shown[0].crops)
+    shown = ["seed 1, dcgan", "seed 2, dcgan", "seed 1, wgan_gp", "seed 2, wgan_gp"]
+    assert [image["alt"] for image in page.all("img")] == shown
+
+
+def test_one_method_alone_has_nothing_to_slide():
+    page = Parsed(render(content(methods=["net"])))
+    assert not page.all("input") and not page.all("select") and len(page.all("img")) == 1
+
+
+def cells_of(page: str, table: str) -> list[list[str]]:
+    section = page.partition(f'<section aria-labelledby="{table}">')[2].partition("</section>")[0]
+    rows = re.findall(r"<tr>(.*?)</tr>", section, re.S)
+    return [[" ".join(Parsed(cell).text.split()) for cell in re.split("</t[hd]>", row)[:-1]] for row in rows]
 
 
 def test_means_are_shown_with_their_interval_and_deviation_and_gaps_are_named():
@@ -145,14 +156,24 @@ def test_means_are_shown_with_their_interval_and_deviation_and_gaps_are_named():
         figures={"bicubic": {"psnr": Figure(28.4249, 1.25, (27.5, 29.3))}, "net": {"fid": Figure(12.3456)}},
         metrics=["psnr", "fid"],
     )
-    rows = re.findall(r'<th scope="row">(?:bicubic|net)</th>(.*?)</tr>', render(report), re.S)
-    cells = [[" ".join(Parsed(cell).text.split()) for cell in row.split("</td>")[:-1]] for row in rows]
-    assert cells == [["28.4227.50 to 29.30 ± 1.250", "not measured"], ["not measured", "12.35"]]
+    assert cells_of(render(report), "results") == [
+        ["Method", "psnr", "fid"],
+        ["bicubic", "28.4227.50 to 29.30 ± 1.250", "not measured"],
+        ["net", "not measured", "12.35"],
+    ]
+
+
+def test_differences_have_their_sign():
+    page = render(content(methods=["bicubic", "net"]))
+    assert "Against bicubic" in Parsed(page).text
+    assert "bootstrap" in Parsed(page).text
+    assert cells_of(page, "differences") == [["Method", "psnr"], ["net", "+1.500−0.2500 to +2.500 ± 0.5000"]]
+    assert "Against" not in Parsed(render(content(methods=["net"]))).text
 
 
 def test_a_report_of_nothing_but_rejects_says_why_and_stays_small():
     report = dataclasses.replace(
-        content(), samples=0, figures={}, metrics=[], protocols={}, extremes=None, shown=[],
+        content(), samples=0, figures={}, base="", differences={}, metrics=[], protocols={}, extremes=None, shown=[],
         rejected={f"{number}.png": "corrupt: cut short" if number else "too-small: 3x3" for number in range(5000)},
     )  # fmt: skip
     page = render(report)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
+
+import numpy as np
 
 from gan_lib.evaluation.measured import Measured, values_of
 from gan_lib.evaluation.prediction import Outcome
@@ -12,11 +14,14 @@ from gan_lib.evaluation.report.facts import facts_of
 from gan_lib.evaluation.report.figures import Figure, figure_of
 from gan_lib.evaluation.settings import AnyTask, GenerationSettings
 
+Values = Mapping[str, Mapping[str, Sequence[float]]]  # method -> metric -> one for each sample
+
 
 def content_of(outcome: Outcome, settings: AnyTask) -> Content:
     """All that the report of an evaluation says."""
     summary = outcome.summary()
-    metrics = _in_order(outcome)
+    values, metrics = values_of(outcome.rows), _in_order(outcome)
+    base = next((method for method in values if len(values) > 1), "")
     extremes = _extremes(outcome, next(iter(settings.models)), metrics)
     every = list(_shown(outcome, extremes, metrics))
     shown = _within(every, MOST_IMAGE_BYTES)
@@ -25,9 +30,11 @@ def content_of(outcome: Outcome, settings: AnyTask) -> Content:
         title=settings.task.replace("_", " ").capitalize(),
         samples=summary["samples"],
         facts=[*facts_of(settings, outcome.models), ("written", written)],
-        figures=_figures(outcome),
+        figures=_figures(values, outcome.figures),
+        base=base,
+        differences=_differences(values, base),
         metrics=metrics,
-        protocols=outcome.protocol,
+        protocols={metric: text.removeprefix("name ") for metric, text in outcome.protocol.items()},
         extremes=extremes,
         shown=shown,
         pairs=not isinstance(settings, GenerationSettings),
@@ -36,14 +43,27 @@ def content_of(outcome: Outcome, settings: AnyTask) -> Content:
     )
 
 
-def _figures(outcome: Outcome) -> dict[str, dict[str, Figure]]:
+def _figures(values: Values, of_all: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, Figure]]:
     figures = {
         method: {metric: figure_of(of_metric) for metric, of_metric in of_method.items()}
-        for method, of_method in values_of(outcome.rows).items()
+        for method, of_method in values.items()
     }
-    for method, of_method in outcome.figures.items():
+    for method, of_method in of_all.items():
         figures.setdefault(method, {}).update({metric: Figure(value) for metric, value in of_method.items()})
     return figures
+
+
+def _differences(values: Values, base: str) -> dict[str, dict[str, Figure]]:
+    """Samples come in one order for all methods, so that values at one position belong together."""
+    return {
+        method: {
+            metric: figure_of(np.subtract(of_metric, values[base][metric]))
+            for metric, of_metric in of_method.items()
+            if len(of_metric) == len(values[base].get(metric, ()))
+        }
+        for method, of_method in values.items()
+        if base and method != base
+    }
 
 
 def _in_order(outcome: Outcome) -> list[str]:
@@ -80,9 +100,8 @@ def _crop(row: Measured, metrics: Sequence[str]) -> Crop:
 def _remark(name: str, extremes: Extremes | None) -> str:
     if extremes is None:
         return ""
-    of_them = f"of {extremes.method} by {extremes.metric}"
     among = {"best": extremes.best, "worst": extremes.worst}
-    return ", ".join(f"among the {word} {of_them}" for word, cases in among.items() if name in dict(cases))
+    return ", ".join(f"among the {word} by {extremes.metric}" for word, cases in among.items() if name in dict(cases))
 
 
 def _within(samples: Sequence[Shown], most_bytes: int) -> list[Shown]:

@@ -29,7 +29,7 @@ class Shown:
     crops: Sequence[Crop]
     """From left to right; at least one."""
     remark: str = ""
-    """Why this one, such as "among the worst"; empty for the first ones by name."""
+    """Why this one, such as "among the worst by psnr"; empty for the first ones by name."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,10 @@ class Content:
     """What was evaluated, and on what: a word, and what it is."""
     figures: Mapping[str, Mapping[str, Figure]]
     """Method -> metric -> what it came to."""
+    base: str
+    """The method that others are compared with; empty where there is but one."""
+    differences: Mapping[str, Mapping[str, Figure]]
+    """Other method -> metric -> its value less that of ``base``, on the same samples."""
     metrics: Sequence[str]
     """All of them, in order."""
     protocols: Mapping[str, str]

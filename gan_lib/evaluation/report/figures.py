@@ -25,7 +25,7 @@ class Figure:
     """Of the mean, by the percentile bootstrap over samples."""
 
 
-def figure_of(values: Sequence[float]) -> Figure:
+def figure_of(values: Sequence[float] | NDArray[np.float64]) -> Figure:
     """The figure of one method and metric; ``values`` are those of the samples, at least one and all finite."""
     array = np.asarray(values, dtype=np.float64)
     mean = float(array.mean())

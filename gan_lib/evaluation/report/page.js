@@ -39,7 +39,7 @@ function connect(compare, crops) {
     find(".choices").style.maxWidth = frame.style.width;
     find(".zoom").textContent = zoom < 1
       ? `${width} × ${height} pixels, made smaller to fit the screen.`
-      : `${width} × ${height} pixels, each shown as ${zoom} × ${zoom} of the screen's.`;
+      : `${width} × ${height} pixels; each is ${zoom} × ${zoom} on the screen.`;
   }
 
   function follow(event) {

@@ -31,7 +31,7 @@ _SMALL_SIDE = 128  # pixels of the screen that a crop beside the slider is about
 
 def render(content: Content) -> str:
     """The page."""
-    return _template().render(content=content, **_own_parts())
+    return _template().render(content=content, has_intervals=has_intervals(content), **_own_parts())
 
 
 def data_uri(png: bytes) -> str:
@@ -54,6 +54,11 @@ def figure(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:#.4g}"
 
 
+def signed(value: float) -> str:
+    """As :func:`figure`, with its sign."""
+    return f"{'−' if value < 0 else '+'}{figure(abs(value))}"
+
+
 def policy(style: str, script: str) -> str:
     """A Content-Security-Policy under which this style and this script count, images lie in the page, and no more."""
     return (
@@ -73,6 +78,11 @@ def kinds_of(rejected: Mapping[str, str]) -> list[tuple[str, int]]:
     return Counter(reason.partition(":")[0] for reason in rejected.values()).most_common()
 
 
+def has_intervals(content: Content) -> bool:
+    """Whether any figure is a mean of which it is known how sure it is."""
+    return any(one.interval for of_method in content.figures.values() for one in of_method.values())
+
+
 def _own_parts() -> dict[str, object]:
     style, script = _file("page.css"), _file("page.js")
     return {
@@ -83,6 +93,8 @@ def _own_parts() -> dict[str, object]:
         "most_megabytes": MOST_IMAGE_BYTES // 2**20,
         "kinds_of": kinds_of,
         "pixel_size": pixel_size,
+        "figure": figure,
+        "signed": signed,
         "resamples": figures.RESAMPLES,
         "confidence": figures.CONFIDENCE,
     }
