@@ -147,7 +147,7 @@ def report(seconds: float) -> int:
         print(f"{name:12}{mean['psnr']:>10.2f}{mean['ssim']:>10.4f}")
     gain = means["srresnet"]["psnr"] - means["bicubic"]["psnr"]
     print(f"\nThe pixel-trained net is {gain:+.2f} dB against bicubic. All steps took {seconds:.0f} s.")
-    print(f"Look at:        {OUTPUT / 'evaluation' / 'comparison_grid.png'}")
+    print(f"Look at:        {OUTPUT / 'evaluation' / 'report.html'}")
     print(f"Enlarged files: {OUTPUT / 'enlarged'}")
     print("Every run:      make mlflow   (then open http://127.0.0.1:5000)")
     if gain < LEAST_GAIN_DB:

@@ -55,6 +55,9 @@ def test_the_job_writes_its_report_and_its_run_says_what_ran(
     client = MlflowClient(uri)
     run = client.search_runs([client.get_experiment_by_name("gan_lib").experiment_id], "params.border = '2'")[0]
     assert run.data.metrics["small.psnr"] == pytest.approx(summary["means"]["small"]["psnr"])
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "models:/small/1, which was models:/small@champion" in page and page.count('<input type="range"') == 1
+    assert Path(client.download_artifacts(run.info.run_id, "report.html", str(tmp_path))).read_text("utf-8") == page
     logged = yaml.safe_load(Path(client.download_artifacts(run.info.run_id, "config.yaml", str(tmp_path))).read_text())
     assert logged["border"] == 2 and logged["images"] == f"{tmp_path}/held-out" and logged["grid_rows"] == 6
 
