@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gan_lib.core import storage
+from gan_lib.core.errors import MachineInTrouble, StoreUnavailable
+from gan_lib.core.listing import Branch, files_of
 from gan_lib.dataset import manifest as layout
 from gan_lib.dataset.info import DatasetInfo, FieldInfo
 from gan_lib.dataset.schema import DatasetError, Field, Schema
@@ -164,7 +166,7 @@ def _open_version(url: str, split: str) -> Dataset:
 
 def _open_folder(url: str) -> Dataset:
     schema = layout.read_common_metadata(url)
-    files = _parquet_files(url)
+    files = _parquet_files(storage.absolute(url))
     with ThreadPoolExecutor(_FOOTERS_AT_ONCE) as pool:
         read = list(pool.map(_read_footer, files))
     groups = tuple(group for file, footer in zip(files, read, strict=True) for group in _row_groups_of(file, footer))
@@ -174,33 +176,22 @@ def _open_folder(url: str) -> Dataset:
 
 
 def _parquet_files(url: str) -> dict[str, str]:
-    """The data files below the folder, sorted, and the etag of each.
+    """The data files below the folder, sorted, and the size and etag of each.
 
     As Spark does, names that begin with _ or . are passed over.
     """
-    fs, path = storage.open_store(url)
-    infos = {str(found): info for found, info in fs.find(path, detail=True).items()}
-    found = sorted(infos)
-    below = [file for file in found if file.endswith((".parquet", ".parq"))]
-    hidden = tuple("/" + mark for mark in "_.")
-    visible = [file for file in below if not any(mark in file[len(path.rstrip("/")) :] for mark in hidden)]
-    urls = [str(fs.unstrip_protocol(file)) if not storage.is_local(url) else file for file in visible]
-    return {url: _etag_of(infos[file]) for url, file in zip(urls, visible, strict=True)}
-
-
-def _etag_of(info: Mapping[str, Any]) -> str:
-    """Size, and the store's etag or else the time of the last change."""
-    changed = (
-        info.get("ETag") or info.get("etag") or info.get("mtime") or info.get("LastModified") or info.get("created")
-    )
-    return f"{info.get('size')} {changed or ''}"
+    entries = {entry.key(url): entry for entry in files_of(Branch(url, whole=True))}
+    visible = [entries[key] for key in sorted(entries) if not key.startswith("_") and "/_" not in key]
+    below = [entry for entry in visible if entry.url.endswith((".parquet", ".parq"))]
+    return {entry.url: f"{entry.size} {entry.etag}" for entry in below}
 
 
 def _read_footer(url: str) -> pq.FileMetaData:
-    fs, path = storage.open_store(url)
     try:
-        with fs.open(path, "rb") as file:
+        with storage.open_file(url) as file:
             return pq.read_metadata(file)
+    except (StoreUnavailable, MachineInTrouble):
+        raise
     except (pa.ArrowInvalid, OSError) as error:
         raise DatasetError(f"{url} is no Parquet file that can be read: {error}.") from None
 

@@ -57,8 +57,7 @@ def _fetch(url: str, number: int, names: list[str]) -> pa.Table:
     if storage.is_local(url):
         with pq.ParquetFile(storage.absolute(url), memory_map=True) as file:
             return file.read_row_group(number, columns=names, use_threads=False)
-    fs, path = storage.open_store(url)
-    with fs.open(path, "rb") as handle:
+    with storage.open_file(url) as handle:
         return pq.ParquetFile(handle, pre_buffer=True).read_row_group(number, columns=names, use_threads=False)
 
 
