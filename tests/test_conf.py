@@ -24,6 +24,8 @@ JOB_SETTINGS = {
     "evaluate": "EvaluateSettings",
     "score": "ScoreJob",
     "generate": "GenerateJob",
+    "promote": "PromoteSettings",
+    "rollback": "RollbackSettings",
 }
 
 
@@ -102,6 +104,8 @@ def test_every_command_of_the_readme_is_accepted_by_its_job(repository: Path, mo
         settings = getattr(settings, "root", settings)
         if job == "jobs/train.py":
             registered.add(f"models:/{settings.model.name}@{settings.model.alias}")
+        if job == "jobs/promote.py" and f"models:/{settings.model}@challenger" in registered:
+            registered.add(f"models:/{settings.model}@champion")
         models = getattr(settings, "models", {})
         asked |= set(models.values()) | ({settings.model} if job == "jobs/score.py" else set())
     assert asked and asked <= registered, "the commands ask for a model that none before them has registered"

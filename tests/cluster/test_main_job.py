@@ -56,11 +56,11 @@ def main_job(standalone_cluster, photos: Path, repository: Path, tmp_path_factor
         ],
         "evaluate": [
             f"images={folder}/held-out",
-            "models={net: models:/cluster_test@champion}",
+            "models={net: models:/cluster_test@challenger}",
             f"output={folder}/evaluation",
         ],
         "score": [
-            "model=models:/cluster_test@champion",
+            "model=models:/cluster_test@challenger",
             f"input.folder={folder}/held-out",
             f"output.url={folder}/enlarged",
         ],
@@ -141,7 +141,7 @@ try:
 except ImportError: pass
 import base64, io, mlflow, pandas as pd
 from PIL import Image
-model = mlflow.pyfunc.load_model("models:/cluster_test@champion")
+model = mlflow.pyfunc.load_model("models:/cluster_test@challenger")
 answer = model.predict(pd.DataFrame({{"content": [open({str(image)!r}, "rb").read()]}}))
 print(Image.open(io.BytesIO(base64.b64decode(answer.iloc[0, 0]))).size)
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from gan_lib.core.errors import DecisionNeeded
 from gan_lib.tracking.models import ModelVersion, find, resolve
 from gan_lib.tracking.promotion.claim import claimed
 from gan_lib.tracking.promotion.moves import CHAMPION, require_champion, set_previous
@@ -19,16 +20,21 @@ class Rollback(NamedTuple):
     restored: ModelVersion
 
 
-def plan_rollback(name: str, settings: TrackingSettings) -> Rollback:
-    """What a rollback of the model ``name`` would do now.
+def plan_rollback(name: str, settings: TrackingSettings, champion_named: int | None = None) -> Rollback:
+    """What a rollback of the model ``name`` would do now; ``champion_named``: the version that is to be taken down.
 
     Raises:
+        DecisionNeeded: another version is champion than was named.
         TrackingError: no such model, no champion, or none before it.
     """
     store = store_of(settings)
     champion = find(store, name).aliases.get(CHAMPION)
     if champion is None:
         raise TrackingError(f"The model {name} at {store} has no champion, so there is nothing to roll back.")
+    if champion_named is not None and str(champion_named) != str(champion):
+        raise DecisionNeeded(
+            f"The champion of {name} is version {champion} and not {champion_named}: nothing was changed."
+        )
     down = resolve(f"models:/{name}/{champion}", settings)
     with store.explained(f"looking for the champion before {name} {champion}"):
         before = store.client().get_model_version(name, champion).tags.get(REPLACED, NONE)
