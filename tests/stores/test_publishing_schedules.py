@@ -5,25 +5,22 @@ Preprocessing runs as it is, but in this thread instead of Spark's, so that each
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import faulty_store
-import pyarrow as pa
 import pytest
 from faulty_store import FATAL, FULL, LASTING, LATE, TRANSIENT, WELL, Killed, World, fresh_world
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from inline_spark import preprocess_inline, without_spark
 
-from gan_lib.core import storage
 from gan_lib.core.errors import MachineInTrouble, StoreUnavailable, UserError
 from gan_lib.dataset.catalog import open_dataset
 from gan_lib.dataset.manifest import Manifest, published_versions, version_url
 from gan_lib.dataset.schema import DatasetError
-from gan_lib.preprocessing.preprocess import Published, preprocess
+from gan_lib.preprocessing.preprocess import Published
 from gan_lib.preprocessing.publishing import staging
 from tests.preprocessing.conftest import file_of, fill, image, settings_of
 
@@ -35,31 +32,10 @@ anything = st.sampled_from((WELL, WELL, WELL, *TRANSIENT, *LASTING, LATE, *FATAL
 kinds = st.sampled_from(KINDS)
 
 
-class Frame:
-    """What is asked of a DataFrame, done at once."""
-
-    def __init__(self, batches: Iterator[pa.RecordBatch]) -> None:
-        self._batches = batches
-
-    def mapInArrow(self, work: Callable[[Any], Any], columns: str) -> Frame:
-        return Frame(work(self._batches))
-
-    def collect(self) -> list[SimpleNamespace]:
-        return [SimpleNamespace(**row) for batch in self._batches for row in batch.to_pylist()]
-
-
-def inline(spark: object, pieces: Sequence[Any], work: Callable[[Any], Any], columns: str) -> Frame:
-    return Frame(batch for piece in pieces for batch in work(piece))
-
-
 @pytest.fixture(autouse=True, scope="module")
-def without_spark() -> Iterator[None]:
-    """Time is not what schedules are about either."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(storage, "FIRST_PAUSE_SECONDS", 0.0)
-        for module in ("run", "publishing.merging", "sources.folder"):
-            patch.setattr(f"gan_lib.preprocessing.{module}.parallelize", inline)
-        patch.setattr("gan_lib.preprocessing.run.watched", lambda *_: contextlib.nullcontext())
+def inline() -> Iterator[None]:
+    """Time is not what schedules are about."""
+    with without_spark():
         yield
 
 
@@ -82,7 +58,7 @@ def examples(number: int) -> Callable[[Any], Any]:
 def job(corpus: Path, output: str) -> Published:
     source = {"kind": "folder", "path": str(corpus)}
     values = {"storage": {"kind": "png"}, "layout": {"file_bytes": 500, "row_group_rows": 1}}
-    return preprocess(None, settings_of(source, output, **values, work={"threads": 1}))  # type: ignore[arg-type]
+    return preprocess_inline(settings_of(source, output, **values, work={"threads": 1}))
 
 
 def rows_of(output: str, version: int | None = None) -> list[bytes]:
@@ -90,7 +66,7 @@ def rows_of(output: str, version: int | None = None) -> list[bytes]:
 
 
 @pytest.fixture(scope="module")
-def wholes(corpora: list[Path], without_spark: None) -> list[list[bytes]]:
+def wholes(corpora: list[Path], inline: None) -> list[list[bytes]]:
     """The rows that each corpus becomes."""
     fresh_world([])
     for number, corpus in enumerate(corpora):
