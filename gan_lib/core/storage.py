@@ -539,10 +539,11 @@ def remove_tree(url: str) -> None:
     if kind == "file":
         _tried(lambda: _remove_file(fs, path), url)
         kind = _kind(url)  # where a folder is but a prefix, it may lie beside a file of its name
+        if kind is None:
+            return
     if kind == "directory":
         _remove_remote_folder(fs, path, url)
-    if kind != "file":
-        sweep_uploads(url)
+    sweep_uploads(url)
 
 
 def _remove_local(path: str) -> None:

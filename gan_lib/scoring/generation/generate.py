@@ -107,6 +107,7 @@ def _hash(parts: Sequence[str]) -> str:
 def _keep(spark: SparkSession, commits: Commits, parts: Mapping[str, Part]) -> dict[str, CommitRecord]:
     """The records of the parts that count; parts of any other request are removed, with their samples."""
     storage.remove_tree(commits.staging)
+    storage.sweep_uploads(commits.output)
     records = commits.records()
     kept = {
         name: record

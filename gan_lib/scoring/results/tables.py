@@ -150,6 +150,7 @@ class Tables:
             _each(storage.remove_tree, [storage.join(self.url, side, name) for name in others])
             write_rows(storage.join(self.url, side, _NO_ROWS), [])
         storage.remove_tree(self.staging)
+        storage.sweep_uploads(self.url.removesuffix(FOLDER))
         return found
 
     def rows(self, records: Iterable[CommitRecord], columns: Sequence[str]) -> list[pa.Table]:
