@@ -1,4 +1,4 @@
-"""The whole main job on this machine: photos -> dataset -> SRResNet -> SRGAN -> registry -> figures -> champion -> enlarged photos.
+"""The whole main job on this machine: photos -> dataset -> SRResNet -> SRGAN -> figures -> champion -> enlarged photos.
 
 Each step is the spark-submit command that a user would type; this script only prepares two folders of photos, runs the
 steps one after the other and reads the figures at the end. It exits with 5 when the trained net is not clearly better

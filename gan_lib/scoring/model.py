@@ -6,9 +6,6 @@ of a machine unpacks them, and all its workers map the same weights.
 
 from __future__ import annotations
 
-import hashlib
-import os
-import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from gan_lib import tracking
-from gan_lib.core.errors import UserError
 from gan_lib.export.artifact import DESCRIPTION, WEIGHTS, Artifact
 from gan_lib.export.description import Description
 from gan_lib.export.trust import trusted_packages
+from gan_lib.scoring import model_cache
+from gan_lib.scoring.model_cache import digest_of
 from gan_lib.scoring.predictor import TilePredictor
 from gan_lib.scoring.settings import TilingSettings
 from gan_lib.tracking import TrackingSettings
@@ -80,7 +78,7 @@ def fetch(
         # A model that does not load must stop the job here, before Spark starts on it.
         description = Artifact.load(folder, trusted).description
         files = {name: (Path(folder) / name).read_bytes() for name in (WEIGHTS, DESCRIPTION)}
-    digest = hashlib.sha256(b"".join(files[name] for name in sorted(files))).hexdigest()
+    digest = digest_of(files)
     allowed = trusted_packages(trusted)  # the driver's environment counts, not the workers'
     return Model(found.name, found.version, found.run_id, digest, description, allowed, shared(spark, files))
 
@@ -128,24 +126,5 @@ def shared(spark: SparkSession, value: Any) -> Any:
 
 
 def unpacked(model: Model) -> str:
-    """The folder of the model on this machine, unpacked by whoever comes first."""
-    folder = os.path.join(_private_folder(), model.digest)
-    if not os.path.isdir(folder):
-        scratch = tempfile.mkdtemp(dir=_private_folder())
-        for name, content in model.files.value.items():
-            Path(scratch, name).write_bytes(content)
-        try:
-            os.rename(scratch, folder)
-        except OSError:  # another worker was faster
-            shutil.rmtree(scratch, ignore_errors=True)
-    return folder
-
-
-def _private_folder() -> str:
-    """A folder that only this user writes to: what lies in it will be loaded."""
-    folder = os.path.join(tempfile.gettempdir(), f"gan_lib-models-{os.getuid()}")
-    os.makedirs(folder, mode=0o700, exist_ok=True)
-    status = os.lstat(folder)
-    if status.st_uid != os.getuid() or status.st_mode & 0o022:
-        raise UserError(f"{folder} belongs to another user or others may write to it; remove it.")
-    return folder
+    """The folder of the model on this machine, unpacked by whoever comes first, and in use by this process."""
+    return str(model_cache.unpacked(model.digest, lambda: model.files.value))

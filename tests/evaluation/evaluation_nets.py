@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import torch
@@ -12,6 +11,7 @@ from gan_lib.export.architecture import Architecture
 from gan_lib.export.artifact import DESCRIPTION, WEIGHTS, Artifact, Tiling
 from gan_lib.export.ports import Image, Label, LabelMap, Latent, Port
 from gan_lib.scoring.model import Model, Plain
+from gan_lib.scoring.model_cache import digest_of
 
 
 class Unchanged(nn.Module):
@@ -88,5 +88,4 @@ def model_of(artifact: Artifact, folder: Path, name: str) -> Model:
     artifact.save(folder / name)
     files = {file: (folder / name / file).read_bytes() for file in (WEIGHTS, DESCRIPTION)}
     trusted = ("gan_lib.nets", __name__)
-    digest = hashlib.sha256(b"".join(files.values())).hexdigest()
-    return Model(name, "1", None, digest, artifact.description, trusted, Plain(files))
+    return Model(name, "1", None, digest_of(files), artifact.description, trusted, Plain(files))
