@@ -18,12 +18,20 @@ from gan_lib.preprocessing.duplicates.phash import VIEW_UNITS, VIEWS
 from gan_lib.preprocessing.duplicates.thumbnail import SIDE, Thumbnails
 
 _STOP = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 1e-4)
-_EVERYWHERE = np.full((SIDE, SIDE), 255, np.uint8)
 _BLUR = 3  # pixels, the side of the Gaussian filter before aligning
+
+# First at half the side, in a fifth of the time. Of 1,973 near duplicates (of 200 photos and 200 faces; recompressed,
+# resized, cropped) one scores less there, and it tells nine in ten candidates among aligned faces to be others.
+_COARSE_SIDE = SIDE // 2
+_COARSE_STOP = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 15, 1e-3)
+_LEAST_COARSE = 0.85
 
 # One way alone, near duplicates of photos score 0.81 and more, and 4 to 17 % of the cropped ones less than 0.98; the
 # better of both ways brings all of them above it. Three in four candidates among aligned faces score less one way.
 _WORTH_ANOTHER = 0.8
+
+# Of a pixel's centre in a coarse thumbnail, twice its place lies so far before that centre in the thumbnail itself.
+_HALF_A_PIXEL = np.array([0.5, 0.5], np.float32)
 
 # A near duplicate shows nearly the same part of the scene, upright: what a map may do to lengths, and which share of
 # one thumbnail must lie within the other.
@@ -80,12 +88,18 @@ def _averaging_along(start: float, end: float) -> NDArray[np.float32]:
 def aligned_correlation(whole: NDArray[np.uint8], viewed: NDArray[np.uint8], view: int) -> float:
     """The correlation of two thumbnails once they are aligned; -1 where no admissible map aligns them.
 
+    Of two that are unlike already when aligned at half their size it is the correlation there, which is below 0.85.
+
     Args:
         whole: (64, 64), all of which is sought in the other.
         viewed: (64, 64).
         view: the view of it at which the search starts.
     """
-    score, affine = _aligned(whole, viewed, _map_of(view))
+    start = _map_of(view)
+    coarse = _coarse_correlation(whole, viewed, start)
+    if coarse < _LEAST_COARSE:
+        return coarse
+    score, affine = _aligned(whole, viewed, start)
     if _WORTH_ANOTHER <= score < 1:
         # The coarser of two thumbnails can be drawn from the sharper, not the other way round: try that way too.
         back, inverse = _aligned(viewed, whole, cv2.invertAffineTransform(affine).astype(np.float32))
@@ -94,12 +108,29 @@ def aligned_correlation(whole: NDArray[np.uint8], viewed: NDArray[np.uint8], vie
     return score if _is_admissible(affine) else -1.0
 
 
+def _coarse_correlation(whole: NDArray[np.uint8], viewed: NDArray[np.uint8], start: NDArray[np.float32]) -> float:
+    template, other = (
+        np.asarray(cv2.resize(each, (_COARSE_SIDE, _COARSE_SIDE), interpolation=cv2.INTER_AREA), np.uint8)
+        for each in (whole, viewed)
+    )
+    linear, shift = start[:, :2], start[:, 2]
+    halved = np.column_stack([linear, (shift + linear @ _HALF_A_PIXEL - _HALF_A_PIXEL) / 2]).astype(np.float32)
+    return _maximised(template, other, halved, _COARSE_STOP, 1)[0]
+
+
 def _aligned(
     template: NDArray[np.uint8], other: NDArray[np.uint8], start: NDArray[np.float32]
 ) -> tuple[float, NDArray[np.float32]]:
     """(correlation, map of the template's pixels into the other); -1 where the search does not converge."""
+    return _maximised(template, other, start, _STOP, _BLUR)
+
+
+def _maximised(
+    template: NDArray, other: NDArray, start: NDArray[np.float32], stop: tuple[int, int, float], blur: int
+) -> tuple[float, NDArray[np.float32]]:
+    everywhere = np.full(template.shape, 255, np.uint8)
     try:
-        score, affine = cv2.findTransformECC(template, other, start, cv2.MOTION_AFFINE, _STOP, _EVERYWHERE, _BLUR)
+        score, affine = cv2.findTransformECC(template, other, start, cv2.MOTION_AFFINE, stop, everywhere, blur)
     except cv2.error:
         return -1.0, start
     return float(score), np.asarray(affine, np.float32)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-_TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+_BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
 class Unreadable:
@@ -76,12 +76,12 @@ def _text(value: Any) -> str:
     return value
 
 
-def _truth(value: Any) -> bool | int | float:
+def _boolean(value: Any) -> bool | int | float:
     if not isinstance(value, str):
         return _plain_number(value)
-    if value.lower() not in _TRUTHS:
+    if value.lower() not in _BOOLEANS:
         raise ValueError(f"{value!r:.100} is neither true nor false")
-    return _TRUTHS[value.lower()]
+    return _BOOLEANS[value.lower()]
 
 
 def _number(value: Any) -> int | float:
@@ -126,7 +126,7 @@ def _bytes(value: Any) -> str:
 
 _TO_JSON: dict[str, Callable[[Any], Any]] = {
     "str": _text,
-    "bool": _truth,
+    "bool": _boolean,
     "datetime64": _time,
     "decimal": _decimal,
     "bytes": _bytes,
