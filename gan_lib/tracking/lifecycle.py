@@ -41,7 +41,10 @@ def _remembered(store: Store, keep_in: str | None) -> str | None:
 
     if keep_in is None or not storage.exists(storage.join(keep_in, _RUN_FILE)):
         return None
-    run_id = str(json.loads(storage.read_bytes(storage.join(keep_in, _RUN_FILE)))["run_id"])
+    try:
+        run_id = str(json.loads(storage.read_bytes(storage.join(keep_in, _RUN_FILE)))["run_id"])
+    except ValueError:  # half of it: its writer was killed, where renaming is not atomic
+        return None
     try:
         found = store.client().get_run(run_id)
     except MlflowException as error:

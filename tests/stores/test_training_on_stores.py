@@ -11,6 +11,7 @@ import pytest
 import torch
 from kinds_of_store import Store
 
+from gan_lib import tracking
 from gan_lib.core import storage
 from gan_lib.core.errors import UserError
 from gan_lib.training import checkpoint
@@ -89,3 +90,18 @@ def test_a_refusal_at_the_start_trains_nothing_and_removes_nothing(store: Store,
     assert files_in(store.url) == before
     train(training(patches, store.url, 64), device=CPU)
     assert Checkpoints(store.url, 3).images() == [32, 48, 64]
+
+
+def test_a_half_written_name_of_the_mlflow_run_is_passed_over(store: Store, tmp_path: Path):
+    settings = tracking.TrackingSettings(uri=f"sqlite:///{tmp_path}/mlflow.db")
+    with tracking.run(settings, "train", {}, keep_in=store.url) as run:
+        first = run.id
+    remembered = storage.join(store.url, "mlflow_run.json")
+    content = storage.read_bytes(remembered)
+    for left in (content[: len(content) // 2], b""):
+        put(remembered, left)
+        with tracking.run(settings, "train", {}, keep_in=store.url) as run:
+            assert run.id != first
+    put(remembered, content)
+    with tracking.run(settings, "train", {}, keep_in=store.url) as run:
+        assert run.id == first

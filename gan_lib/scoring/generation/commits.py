@@ -106,10 +106,18 @@ class Commits:
         storage.remove_tree(self._record_url(part))
         if not storage.exists(self._status_url(part)):
             return
-        table = pq.read_table(io.BytesIO(storage.read_bytes(self._status_url(part))), columns=["outputs"])
-        for path in {path for outputs in table["outputs"].to_pylist() for path in outputs or ()}:
+        for path in self._outputs(part):
             storage.remove_tree(storage.join(self.output, path))
         storage.remove_tree(self._status_url(part))
+
+    def _outputs(self, part: str) -> set[str]:
+        """The paths of a part's samples; none where its statuses are half written, before anything counted."""
+        content = io.BytesIO(storage.read_bytes(self._status_url(part)))
+        try:
+            table = pq.read_table(content, columns=["outputs"])
+        except pa.ArrowInvalid:  # their writer was killed, where renaming is not atomic
+            return set()
+        return {path for outputs in table["outputs"].to_pylist() for path in outputs or ()}
 
     def _read(self, name: str) -> CommitRecord | None:
         values = read_commit_record(storage.join(self.url, "commits", name))
