@@ -79,6 +79,8 @@ class Outcome:
     """Of the comparison grid: methods, from left to right."""
     protocol: Mapping[str, str] = field(default_factory=dict)
     """Metric -> what must be alike before two numbers of that name may be compared."""
+    keys: Mapping[str, str] = field(default_factory=dict)
+    """Metric -> a name with its protocol, for a store of metrics that knows names alone."""
     figures: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """Method -> metric -> a number about all samples together, such as FID."""
     best: Sequence[Measured] = ()
@@ -86,7 +88,7 @@ class Outcome:
     worst: Sequence[Measured] = ()
     """The same of those it did worst on; worst first."""
     models: Mapping[str, str] = field(default_factory=dict)
-    """Method -> ``models:/NAME/VERSION`` that it was."""
+    """Method -> ``models:/NAME/VERSION`` that it was, or the folder of a model that is not registered."""
 
     def summary(self) -> dict[str, Any]:
         """As :func:`~gan_lib.evaluation.measured.summarise`, the ``figures`` among the means, and the ``protocol``."""
