@@ -1,6 +1,6 @@
 """All five jobs, whole, on stores that are not a local disk: killed at any change of the store and started again.
 
-What is killed is the job's whole process group, by ``kill -9``: driver, JVM and all. The moment is the number of a
+What is killed is the job's whole process group, by ``kill -9``, and its Spark workers. The moment is the number of a
 change that the job makes to its store (a file written, copied or removed), drawn anew for each start, so that
 recoveries are killed as well. After each kill a reader looks; in the end all is as if nobody had disturbed it.
 """
@@ -54,7 +54,7 @@ def job(request: pytest.FixtureRequest, site: Site, warm: WarmJobs) -> Job:
 
 def kill_and_start_again(job: Job, runner: Runner, kills: int) -> None:
     """Kill a job so many times, each of its outputs until it is done, and see that all is as it should be."""
-    moments = random.Random(f"{job.site.store.kind} {job.name}")
+    moments = random.Random(f"{job.site.store.kind} {job.name} {kills}")
     left = kills
     while left:
         output = job.site.url(f"{job.name}-{kills}-{left}")
@@ -76,5 +76,12 @@ def test_a_killed_job_ends_as_if_undisturbed(job: Job, warm: WarmJobs):
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_a_job_killed_at_ten_moments_with_all_its_processes_ends_as_if_undisturbed(job: Job):
-    kill_and_start_again(job, ColdJobs(job.site.folder), 10)
+def test_a_job_killed_at_nine_moments_ends_as_if_undisturbed(job: Job, warm: WarmJobs):
+    kill_and_start_again(job, warm, 9)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_job_killed_as_a_scheduler_starts_it_ends_as_if_undisturbed(job: Job):
+    """The tenth moment: each start is a process of its own, and the JVM is killed as well."""
+    kill_and_start_again(job, ColdJobs(job.site.folder), 1)
