@@ -100,13 +100,11 @@ def on_this_machine(url: str) -> Iterator[str]:
     if storage.is_local(url):
         yield url
         return
-    fs, path = storage.open_store(url)
     with tempfile.TemporaryDirectory() as folder:
-        for file in fs.find(path):
-            name = storage.relative(url, str(file))
-            target = Path(folder) / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(storage.read_bytes(storage.join(url, name)))
+        for name in exported(url):
+            Path(folder, name).mkdir()
+            for file in storage.list_names(storage.join(url, name)):
+                Path(folder, name, file).write_bytes(storage.read_bytes(storage.join(url, name, file)))
         yield folder
 
 

@@ -14,10 +14,13 @@ from kinds_of_store import Store
 from gan_lib import tracking
 from gan_lib.core import storage
 from gan_lib.core.errors import UserError
+from gan_lib.export.artifact import Artifact
 from gan_lib.training import checkpoint
 from gan_lib.training.checkpoint import Checkpoints
+from gan_lib.training.exports import exported
 from gan_lib.training.loop import train
 from gan_lib.training.settings import TrainSettings
+from jobs.train import on_this_machine
 from tests.same_checkpoint import different_states
 from tests.training.small_trainings import publish, settings_of
 
@@ -105,3 +108,16 @@ def test_a_half_written_name_of_the_mlflow_run_is_passed_over(store: Store, tmp_
     put(remembered, content)
     with tracking.run(settings, "train", {}, keep_in=store.url) as run:
         assert run.id == first
+
+
+def test_an_export_on_any_store_is_brought_to_this_machine_once_it_is_whole(store: Store, patches: str):
+    export = storage.join(store.url, "export")
+    train(training(patches, store.url, 16), device=CPU)
+    assert exported(export) == ["generator"]
+    with on_this_machine(export) as folder:
+        assert Artifact.load(Path(folder, "generator")).tiling is not None
+    record = storage.read_bytes(f"{export}/exports.json")
+    put(f"{export}/exports.json", record[: len(record) // 2])
+    assert exported(export) == []
+    train(training(patches, store.url, 16), device=CPU)  # whoever is run again makes up for it
+    assert exported(export) == ["generator"]
