@@ -11,6 +11,7 @@ from gan_lib.cluster.session import forget_zip_importers
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.types import StructType
 
 Piece = TypeVar("Piece")
 
@@ -19,7 +20,7 @@ def parallelize(
     spark: SparkSession,
     pieces: Sequence[Piece],
     work: Callable[[Piece], Iterator[pa.RecordBatch]],
-    columns: str,
+    columns: str | StructType,
 ) -> DataFrame:
     """A DataFrame of all the batches that ``work`` yields; each piece is a task of its own.
 

@@ -171,11 +171,11 @@ def _uncounted(images: int) -> None:
 def _score_table(spark: SparkSession, model: Model, settings: ScoreSettings, run_id: str) -> Summary:
     """Score a table in chunks; one that is committed, from the same rows in the same way, is not looked at again."""
     limit_batches(spark)
-    frame = sources.read_table(spark, model, settings.input)
-    images = frame.count()
+    frame, keys = sources.read_table(spark, model, settings.input), sources.read_keys(spark, settings.input)
+    images = keys.count()
     if not images:
         raise UserError(f"The table {settings.input.table} holds no rows to score.")
-    _require_unique(frame, settings.input)
+    _require_unique(keys, settings.input)
     chunks = -(-images // _LARGEST_CHUNK_ROWS)
     frame = frame.withColumn("chunk", F.pmod(F.xxhash64("key"), F.lit(chunks)))
     names = {chunk: _chunk_name(chunk, chunks) for chunk in range(chunks)}
@@ -212,8 +212,8 @@ def _chunk_name(chunk: int, chunks: int) -> str:
     return f"{chunk:05d}-of-{chunks:05d}"
 
 
-def _require_unique(frame: DataFrame, settings: InputSettings) -> None:
-    repeated = frame.groupBy("key").count().where("count > 1 or key is null").limit(3).collect()
+def _require_unique(keys: DataFrame, settings: InputSettings) -> None:
+    repeated = keys.groupBy("key").count().where("count > 1 or key is null").limit(3).collect()
     if repeated:
         names = ", ".join(repr(row["key"]) for row in repeated)
         raise UserError(f"The column {settings.key} of {settings.table} must name each image once: {names}.")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pyspark.errors import AnalysisException
 
+from gan_lib.cluster.parquet_table import ParquetTable
 from gan_lib.core import storage
 from gan_lib.core.errors import UserError
 from gan_lib.core.listing import require_folder
@@ -75,27 +77,52 @@ def read_table(spark: SparkSession, model: Model, settings: InputSettings) -> Da
     Raises:
         UserError: there is no such table, or it lacks a column, or one holds what the model cannot take.
     """
-    assert settings.table is not None
-    try:
-        found = spark.read.parquet(settings.table) if "/" in settings.table else spark.table(settings.table)
-        require_sources(model, settings, found.columns)
+    with _explained(settings):
+        table = _opened(spark, settings)
+        require_sources(model, settings, table.columns)
+        beside = _columns(model, settings, table.columns)
         columns = [_cast(settings.key, "string", "key"), _cast(settings.content, "binary", "content")]
-        beside = _columns(model, settings, found.columns)
         if beside:
-            columns.append(f"struct({', '.join(beside)}) as beside")
-        return found.selectExpr(*columns)
+            columns.append(f"struct({', '.join(value for _, value in beside)}) as beside")
+        return _chosen(table, [settings.key, settings.content, *(source for source, _ in beside)]).selectExpr(*columns)
+
+
+def read_keys(spark: SparkSession, settings: InputSettings) -> DataFrame:
+    """The table's column ``key`` alone, which costs little.
+
+    Raises:
+        UserError: there is no such table, or it lacks the column.
+    """
+    with _explained(settings):
+        return _chosen(_opened(spark, settings), [settings.key]).selectExpr(_cast(settings.key, "string", "key"))
+
+
+def _opened(spark: SparkSession, settings: InputSettings) -> DataFrame | ParquetTable:
+    table = str(settings.table)
+    return ParquetTable(spark, table) if "/" in table else spark.table(table)
+
+
+def _chosen(table: DataFrame | ParquetTable, columns: Sequence[str]) -> DataFrame:
+    return table.frame(columns) if isinstance(table, ParquetTable) else table
+
+
+@contextmanager
+def _explained(settings: InputSettings) -> Iterator[None]:
+    try:
+        yield
     except AnalysisException as error:
         reason = str(error).partition("\n")[0]
         raise UserError(f"The table {settings.table} cannot be scored: {reason}") from None
 
 
-def _columns(model: Model, settings: InputSettings, existing: Collection[str]) -> list[str]:
+def _columns(model: Model, settings: InputSettings, existing: Collection[str]) -> list[tuple[str, str]]:
+    """(column of the table, what is made of it for the net)."""
     chosen = []
     for column in columns_beside(model.description):
         name, source = column.name, settings.columns.get(column.name, column.name)
         if name not in settings.values and (name in settings.columns or name in existing):
             with_pixels = isinstance(model.description.inputs.get(name), WITH_PIXELS)
-            chosen.append(_cast(source, "binary", name) if with_pixels else f"`{source}` as `{name}`")
+            chosen.append((source, _cast(source, "binary", name) if with_pixels else f"`{source}` as `{name}`"))
     return chosen
 
 

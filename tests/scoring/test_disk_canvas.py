@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import threading
 from pathlib import Path
@@ -35,6 +36,29 @@ def test_from_the_disk_it_is_the_image_that_it_is_from_memory(tmp_path: Path, fo
         canvas.close()
     assert np.abs(results[0] - pixels).mean() <= mean_error
     assert np.abs(results[0] - results[1]).mean() <= mean_error
+
+
+@pytest.mark.parametrize("format", ["png", "jpeg", "webp"])
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full")
+def test_a_disk_that_is_full_while_it_is_encoded_is_an_error_of_the_disk(format: str) -> None:
+    canvas = DiskCanvas(1000, 1000, 3, 1)
+    canvas.paste(whole(1000, 1000), np.random.default_rng(0).integers(0, 255, (1000, 1000, 3), np.uint8))
+    with pytest.raises(OSError) as raised:
+        encoding._stream(canvas, "/dev/full", EncodingSettings(format=format), {})
+    assert raised.value.errno == errno.ENOSPC
+
+
+@pytest.mark.parametrize("format", ["png", "jpeg", "webp"])
+def test_a_file_of_which_a_part_is_missing_has_no_provenance(tmp_path: Path, format: str) -> None:
+    canvas = MemoryCanvas(300, 400, 3, 1)
+    canvas.paste(whole(300, 400), np.random.default_rng(0).integers(0, 255, (300, 400, 3), np.uint8))
+    path = tmp_path / f"a{encoding.SUFFIX[format]}"
+    encoding.to_file(canvas, str(path), EncodingSettings(format=format), LINEAGE, str(tmp_path / "scratch"))
+    content = path.read_bytes()
+    assert len(content) > 2**16 and provenance.read(str(path)) == LINEAGE
+    for length in (0, 1, 50, 3000, 2**16, 2**16 + 1, len(content) // 2, len(content) - 1):
+        path.write_bytes(content[:length])
+        assert provenance.read(str(path)) is None, length
 
 
 def test_a_canvas_that_cannot_be_read_to_its_end_leaves_no_file(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import threading
 from collections.abc import Callable, Iterable
@@ -14,10 +15,11 @@ from PIL import Image as PillowImage
 from scoring_nets import EXACT, enlarger, whole_image_net
 from torch import Tensor, nn
 
+from gan_lib.core.errors import MachineInTrouble, StoreUnavailable
 from gan_lib.core.images import Limits, decode, encode_png
 from gan_lib.export.artifact import Artifact, Tiling
 from gan_lib.export.ports import Image
-from gan_lib.scoring.pipeline import READ_AHEAD, Pipeline, Request
+from gan_lib.scoring.pipeline import READ_AHEAD, UNAVAILABLE, Pipeline, Request
 from gan_lib.scoring.predictor import OutOfMemory, TilePredictor
 from gan_lib.scoring.settings import TilingSettings
 
@@ -237,6 +239,34 @@ def test_a_full_disk_ends_the_job_and_is_no_images_fault() -> None:
 
     pipeline = Pipeline(TilePredictor(enlarger(), CPU, TilingSettings()), Limits(), finish)
     with pytest.raises(OSError, match="No space"):
+        list(pipeline.run([Request("a", lambda: encoded("PNG"))]))
+
+
+def test_a_full_canvas_disk_ends_the_job_and_is_no_images_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("gan_lib.scoring.tiling.canvas.os.pwrite", full)
+    with pytest.raises(MachineInTrouble, match="No space"):
+        score(enlarger(), [encoded("PNG", photo(300, 300))], canvas_megabytes=1)
+
+
+def test_an_image_that_cannot_be_had_now_is_not_rejected_and_the_others_go_on() -> None:
+    def refuse() -> bytes:
+        raise StoreUnavailable("s3://x cannot be had now: status 503")
+
+    pipeline = Pipeline(TilePredictor(enlarger(), CPU, TilingSettings()), Limits(), keep_pixels)
+    done = list(pipeline.run([Request("a", refuse), Request("b", lambda: encoded("PNG"))]))
+    assert [request.reason for request in done] == [UNAVAILABLE, None]
+    assert done[0].message == "s3://x cannot be had now: status 503"
+
+
+def test_a_result_that_cannot_be_written_now_ends_the_job() -> None:
+    def finish(image: Request) -> None:
+        raise StoreUnavailable("s3://x cannot be had now: status 503")
+
+    pipeline = Pipeline(TilePredictor(enlarger(), CPU, TilingSettings()), Limits(), finish)
+    with pytest.raises(StoreUnavailable):
         list(pipeline.run([Request("a", lambda: encoded("PNG"))]))
 
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from gan_lib.cluster.bin_packing import bin_pack
 from gan_lib.cluster.parallelize import parallelize
+from gan_lib.cluster.parquet_table import ParquetTable
 from gan_lib.cluster.session import forget_zip_importers
 from gan_lib.cluster.slots import default_parallelism
 from gan_lib.core.errors import UserError
@@ -212,7 +213,7 @@ def _table(spark: SparkSession, settings: RowsSettings, inputs: Mapping[str, Por
 
     table = str(settings.table)
     try:
-        found = spark.read.parquet(table) if "/" in table else spark.table(table)
+        found = ParquetTable(spark, table) if "/" in table else spark.table(table)
         names = found.columns
     except AnalysisException as error:
         raise UserError(f"The table {table} cannot be read: {str(error).partition(chr(10))[0]}") from None
@@ -233,4 +234,6 @@ def _table(spark: SparkSession, settings: RowsSettings, inputs: Mapping[str, Por
         F.expr(f"try_cast(`{settings.seed}` as bigint)").alias("seed"),
     ]
     given = {name: column for name, column in columns.items() if column in names}
-    return found.select(*chosen, *(F.col(f"`{column}`").alias(_CONDITION + name) for name, column in given.items()))
+    read = [settings.id, settings.seed, *given.values()]
+    rows = found.frame(read) if isinstance(found, ParquetTable) else found
+    return rows.select(*chosen, *(F.col(f"`{column}`").alias(_CONDITION + name) for name, column in given.items()))

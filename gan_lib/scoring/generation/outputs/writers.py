@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -100,6 +100,7 @@ class ParquetWriter(PartWriter):
         self._groups: list[int] = []
         self._open = ExitStack()
         self._writer: pq.ParquetWriter | None = None
+        self._size = 0  # bytes
 
     def encode(self, sample: Sample) -> dict[str, Any]:
         return {name: column.value(sample) for name, column in self._columns.items()}
@@ -114,9 +115,8 @@ class ParquetWriter(PartWriter):
     def file(self) -> Mapping[str, Any] | None:
         if not self._groups:
             return None
-        fs, path = storage.open_store(self._url)
         groups = tuple(self._groups)
-        return dataclasses.asdict(DataFile(self._path, sum(groups), fs.size(path), groups))
+        return dataclasses.asdict(DataFile(self._path, sum(groups), self._size, groups))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -128,12 +128,16 @@ class ParquetWriter(PartWriter):
     def _write_group(self) -> None:
         if self._writer is None:
             file = self._open.enter_context(storage.writing(self._url, self._scratch))
+            self._open.callback(self._measure, file)  # after the writer is closed, before the file is
             # Samples are compressed already, and each is unlike all others.
             options = {"compression": "none", "use_dictionary": False, "write_statistics": False}
             self._writer = self._open.enter_context(pq.ParquetWriter(file, self._schema, **options))
         self._writer.write_table(pa.Table.from_pylist(self._rows, self._schema), row_group_size=len(self._rows))
         self._groups.append(len(self._rows))
         self._rows = []
+
+    def _measure(self, file: IO[bytes]) -> None:
+        self._size = file.tell()
 
 
 class TableWriter(ParquetWriter):
