@@ -40,6 +40,7 @@ SETTINGS = {
     "evaluate": "EvaluateSettings",
     "score": "ScoreJob",
     "generate": "GenerateJob",
+    "promote": "PromoteSettings",
 }
 """Job -> the class of its settings, in the file beside this one."""
 _SECONDS_FOR_SLOTS = 20.0
@@ -111,7 +112,7 @@ def trains_on_executors(settings: Any) -> bool:
 
 def for_job(job: str, settings: Any, location: Location) -> Location:
     """``location``, less the executors where they do not go there: reports, and all of a training on the driver."""
-    elsewhere = (job == "train" and settings.launch.local) or (job == "evaluate" and location.written)
+    elsewhere = (job == "train" and settings.launch.local) or (job in ("evaluate", "promote") and location.written)
     by_tracking = location.key.startswith("tracking.") and not trains_on_executors(settings)
     return replace(location, by_executors=not (elsewhere or by_tracking))
 
@@ -139,13 +140,15 @@ def models_of(settings: Any) -> list[str]:
     """The registered models that the job asks for."""
     if hasattr(settings, "models"):
         return list(settings.models.values())
+    if hasattr(settings, "evaluation"):
+        return list(settings.evaluation.models.values())  # the challenger; there may be no champion yet
     model = getattr(settings, "model", None)
     return [model] if isinstance(model, str) else []
 
 
 def modules_of(settings: Any) -> tuple[str, ...]:
     """Packages of the user's own that executors import: those of the nets, and of a recipe."""
-    modules = list(getattr(settings, "trusted_packages", ()))
+    modules = list(getattr(getattr(settings, "evaluation", settings), "trusted_packages", ()))
     if hasattr(settings, "recipe"):
         modules.append(recipes.find(settings.recipe.name).__name__.partition(".")[0])
     return tuple(name for name in modules if name != "gan_lib")

@@ -37,7 +37,7 @@ from gan_lib.nets.srresnet import SRResNet
 from gan_lib.tracking import TrackingSettings
 from gan_lib.tracking.promotion import claim
 
-SAMPLES = 10
+SAMPLES = 4
 
 
 @pytest.fixture(autouse=True)
@@ -88,6 +88,7 @@ def aliases(client: MlflowClient) -> dict[str, str]:
     return {alias: str(version) for alias, version in client.get_registered_model("small").aliases.items()}
 
 
+@pytest.mark.timeout(900)
 def test_the_first_is_promoted_a_worse_one_and_a_tie_are_refused_a_better_one_replaces_it_and_is_rolled_back(
     spark, settings: TrackingSettings, held_out: Path, tmp_path: Path, repository: Path, jobs, capsys
 ):
@@ -162,7 +163,7 @@ def test_of_two_jobs_that_compare_at_once_one_promotes_and_the_other_must_compar
                 "model": "small",
                 "challenger": challenger,
                 "evaluation": {"task": "super_resolution", "images": "in", "output": f"{tmp_path}/{challenger}"},
-                "gate": {"metric": "psnr"},
+                "gate": {"metric": "psnr", "min_samples": SAMPLES},
                 "tracking": settings.model_dump(),
             }
         )

@@ -55,10 +55,9 @@ class PromoteSettings(Settings):
         for key in ("models", "tracking"):
             if key in evaluation:
                 raise ValueError(f"evaluation.{key} follows from the job's own keys: leave it away")
-        return {
-            **values,
-            "evaluation": {**evaluation, "models": {"challenger": f"models:/{values.get('model')}@challenger"}},
-        }
+        version = values.get("challenger")
+        uri = f"models:/{values.get('model')}" + ("@challenger" if version is None else f"/{version}")
+        return {**values, "evaluation": {**evaluation, "models": {"challenger": uri}}}
 
 
 class RollbackSettings(Settings):
