@@ -7,15 +7,17 @@ The key ``task`` says what the models are for: super_resolution, paired_translat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from gan_lib import tracking
 from gan_lib.cluster.session import spark_session
 from gan_lib.core import config, storage
 from gan_lib.core.errors import UserError, run_job
 from gan_lib.evaluation.evaluate import evaluate
+from gan_lib.evaluation.prediction import Outcome
 from gan_lib.evaluation.report import GRID, PAGE, write_page, write_report
 from gan_lib.evaluation.settings import EvaluateSettings
+from gan_lib.tracking.evaluations import log_to_version
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -29,13 +31,22 @@ def main(argv: Sequence[str] | None = None) -> None:
         if not summary["samples"]:
             raise UserError(f"No sample could be evaluated: {summary['rejected']}.")
         means = summary["means"].items()
-        run.log_metrics({f"{method}.{metric}": value for method, mean in means for metric, value in mean.items()})
+        log_figures(run, outcome, summary["means"])
         run.log_metrics({"samples": summary["samples"], "rejected": len(summary["rejected"])})
         if grid is not None:
             run.log_image("comparison_grid", grid)
     for method, mean in means:
         print(f"{method:16} " + "  ".join(f"{metric} {value:.4f}" for metric, value in mean.items()))
     print(f"{summary['samples']} samples evaluated, {len(summary['rejected'])} rejected; {settings.output}/{GRID}")
+
+
+def log_figures(run: tracking.Run, outcome: Outcome, means: Mapping[str, Mapping[str, float]]) -> None:
+    """Log every mean under a name with its protocol, those of a registered model on its version too."""
+    for method, mean in means.items():
+        figures = {outcome.keys[metric]: value for metric, value in mean.items()}
+        run.log_metrics({f"{method}.{key}": value for key, value in figures.items()})
+        if outcome.models.get(method, "").startswith("models:/"):
+            log_to_version(run, outcome.models[method], figures)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ from gan_lib.export.ports import Image
 from gan_lib.export.receptive_field import receptive_halo
 from gan_lib.nets.srresnet import SRResNet
 from gan_lib.tracking import TrackingSettings
+from gan_lib.tracking.evaluations import EVALUATION, EVALUATION_RUN
+from gan_lib.tracking.model_card import LOGGED_MODEL_TAG
 
 
 @pytest.fixture
@@ -54,7 +56,14 @@ def test_the_job_writes_its_report_and_its_run_says_what_ran(
     assert (tmp_path / "out" / "comparison_grid.png").exists() and (tmp_path / "out" / "results.parquet").exists()
     client = MlflowClient(uri)
     run = client.search_runs([client.get_experiment_by_name("gan_lib").experiment_id], "params.border = '2'")[0]
-    assert run.data.metrics["small.psnr"] == pytest.approx(summary["means"]["small"]["psnr"])
+    key = "psnr.Y-of-BT.601.crop-2.1-2-by-MATLAB-s-bicubic-imresize"
+    psnr = pytest.approx(summary["means"]["small"]["psnr"])
+    assert run.data.metrics[f"small.{key}"] == psnr and f"bicubic.{key}" in run.data.metrics
+    assert "crop 2" in summary["protocol"]["psnr"]
+    version = client.get_model_version("small", "1")
+    assert json.loads(version.tags[EVALUATION])[key] == psnr and version.tags[EVALUATION_RUN] == run.info.run_id
+    logged = client.get_logged_model(version.tags[LOGGED_MODEL_TAG])
+    assert {metric.key: metric.value for metric in logged.metrics}[key] == psnr
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "models:/small/1, which was models:/small@champion" in page and page.count('<input type="range"') == 1
     assert Path(client.download_artifacts(run.info.run_id, "report.html", str(tmp_path))).read_text("utf-8") == page
