@@ -33,14 +33,21 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 
 @pytest.fixture
-def open_report(chromium: Browser, tmp_path: Path) -> Opener:
+def open_report(chromium: Browser, tmp_path: Path) -> Iterator[Opener]:
+    pages = []
+
     def open_report(report: Content, **device: float) -> Page:
         (tmp_path / "report.html").write_text(render(report), encoding="utf-8")
         page = chromium.page(**(device or DESKTOP))
         page.open(tmp_path / "report.html")
+        # What follows the size of the screen is laid out a frame later.
+        page.value("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))")
+        pages.append(page)
         return page
 
-    return open_report
+    yield open_report
+    for page in pages:
+        page.command("Page.close")
 
 
 def levels_shown(page: Page) -> np.ndarray:
@@ -190,7 +197,6 @@ def test_both_images_are_as_large_and_pixels_are_enlarged_by_whole_numbers(
     open_report: Opener, device: dict[str, float], size: tuple[int, int], whole: bool
 ):
     page = open_report(content(width=size[0], height=size[1]), **device)
-    page.wait_for("document.querySelector('.frame').clientWidth > 0")
     over, under = page.value(
         "['over', 'under'].map(name => document.querySelector('.' + name).getBoundingClientRect().toJSON())"
     )

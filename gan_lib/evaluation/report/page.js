@@ -61,6 +61,7 @@ function connect(compare, crops) {
   left.addEventListener("change", choose);
   right.addEventListener("change", choose);
   compare.hidden = false;
+  fit();
   new ResizeObserver(fit).observe(compare);
   choose();
 }
