@@ -201,3 +201,16 @@ def test_a_commit_record_that_was_cut_off_is_none(tmp_path: Path):
         assert read_commit_record(url) is None
     assert read_commit_record(str(tmp_path / "missing.json")) is None
     assert create_commit_record(str(tmp_path / "new.json"), {}) and not create_commit_record(url, {})
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOTSUP, errno.EXDEV])
+def test_on_a_disk_without_hard_links_a_file_is_created_whole_and_once(tmp_path: Path, monkeypatch, number: int):
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", refuse)
+    url = str(tmp_path / "record.json")
+    assert create_commit_record(url, {"rows": 3})
+    assert not create_commit_record(url, {"rows": 4})
+    assert read_commit_record(url) == {"rows": 3}
+    assert os.listdir(tmp_path) == ["record.json"]
