@@ -73,75 +73,105 @@ def turned(orientation: int) -> bytes:
     return saved(upright.transpose(UNDO[orientation]), "jpeg", quality=98, exif=exif)
 
 
-def good_files() -> dict[str, tuple[bytes, np.ndarray, float]]:
-    """name -> (content, the image it should become, mean error allowed in levels)."""
-    one = image(1)
-    grey = np.repeat(image(2)[:, :, :1], 3, axis=2)
-    sixteen = image(3)[:, :, 0].astype(np.uint16) * 257
-    paletted = Image.fromarray(image(4)).quantize(200)
-    covered = np.dstack([image(5), np.where(np.arange(48) < 24, 255, 0).astype(np.uint8)[None].repeat(40, 0)])
-    over_white = image(5).copy()
-    over_white[:, 24:] = 255
-    frames = [Image.fromarray(image(6)), Image.fromarray(image(7))]
+GoodFiles = dict[str, tuple[bytes, np.ndarray, float]]
+"""name -> (content, the image it should become, mean error allowed in levels)"""
+
+
+def good_files() -> GoodFiles:
+    """All that is odd and yet an image."""
+    return jpegs() | lossless_files() | transparent_files() | animations() | profiled_files() | oddly_named_files()
+
+
+def jpegs() -> GoodFiles:
+    grey = image(2)[:, :, 0]
     cmyk = np.zeros((40, 48, 4), np.uint8)
     cmyk[:20, :, 0] = cmyk[20:, :, 1] = 255
     inks = np.zeros(SHAPE, np.uint8)
     inks[:20], inks[20:] = (0, 255, 255), (255, 0, 255)
-    rows = b"".join(b"\0" + row.tobytes() for row in image(38))  # as PNG stores them, unfiltered
-    huge_exif = Image.Exif()
-    huge_exif[0x9286] = b"x" * 60_000
-    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     return {
-        "plain.png": (file_of(one), one, 0),
-        "wrong_suffix.jpg": (file_of(image(20)), image(20), 0),
-        "no_suffix": (file_of(image(21)), image(21), 0),
         "baseline.jpg": (file_of(image(22), "jpeg", quality=98), image(22), 4),
         "progressive.jpg": (file_of(image(23), "jpeg", quality=98, progressive=True), image(23), 4),
         "trailing_rubbish.jpg": (file_of(image(24), "jpeg", quality=98) + b"<html>", image(24), 4),
-        "grey.jpg": (saved(Image.fromarray(grey[:, :, 0]), "jpeg", quality=98), grey, 4),
-        "grey.png": (saved(Image.fromarray(image(25)[:, :, 0]), "png"), image(25)[:, :, :1].repeat(3, 2), 0),
-        "bilevel.png": (
-            saved(Image.fromarray(image(26)[:, :, 0] > 128), "png"),
-            ((image(26)[:, :, :1] > 128) * np.uint8(255)).repeat(3, 2),
-            0,
-        ),
-        "sixteen_bit.png": (saved(Image.fromarray(sixteen), "png"), image(3)[:, :, :1].repeat(3, 2), 0),
-        "sixteen_bit.tiff": (saved(Image.fromarray(sixteen[::-1]), "tiff"), image(3)[::-1, :, :1].repeat(3, 2), 0),
-        "palette.gif": (saved(paletted, "gif"), np.asarray(paletted.convert("RGB")), 0),
-        "alpha.png": (saved(Image.fromarray(covered), "png"), over_white, 0),
-        "alpha.webp": (saved(Image.fromarray(covered[::-1]), "webp", lossless=True), over_white[::-1], 0),
-        "animation.gif": (saved(frames[0], "gif", save_all=True, append_images=frames[1:]), image(6), 12),
-        "animation.webp": (
-            saved(frames[1], "webp", save_all=True, append_images=frames[:1], lossless=True),
-            image(7),
-            0,
-        ),
-        "pages.tiff": (saved(Image.fromarray(image(8)), "tiff", save_all=True, append_images=frames), image(8), 0),
+        "grey.jpg": (saved(Image.fromarray(grey), "jpeg", quality=98), in_three(grey), 4),
         "cmyk.jpg": (saved(Image.fromarray(cmyk, "CMYK"), "jpeg", quality=98), inks, 6),
-        "srgb_profile.jpg": (file_of(image(27), "jpeg", quality=98, icc_profile=srgb), image(27), 4),
-        "broken_profile.png": (file_of(image(28), icc_profile=b"no profile at all"), image(28), 0),
         **{f"exif_{n}.jpg": (turned(n), image(60 + n), 4) for n in UNDO},
-        "huge_exif.jpg": (saved(Image.fromarray(image(33)), "jpeg", quality=98, exif=huge_exif), image(33), 4),
-        "broken_profile.jpg": (file_of(image(34), "jpeg", quality=98, icc_profile=srgb[:200]), image(34), 4),
-        "more_pixels_than_said.png": (png_with(b"IDAT", zlib.compress(rows + bytes(10**7))), image(38), 0),
-        "many_frames.gif": (
-            saved(paletted, "gif", save_all=True, append_images=[Image.new("P", (48, 40), n) for n in range(99)]),
-            np.asarray(paletted.convert("RGB")),
-            12,
-        ),
-        "grey_and_alpha.png": (saved(Image.fromarray(grey[:, :, 0]).convert("LA"), "png"), grey, 0),
-        'folder.jpg/new\nline, "quotes" and ;.png': (file_of(image(35)), image(35), 0),
-        "a::b #1 %20?.png": (file_of(image(36)), image(36), 0),
-        "n" * 251 + ".png": (file_of(image(37)), image(37), 0),
-        "broken_exif.jpg": (
-            file_of(image(29), "jpeg", quality=98, exif=b"Exif\0\0MM\0*\xff\xff\xff\xff"),
-            image(29),
-            4,
-        ),
+    }
+
+
+def in_three(grey: np.ndarray) -> np.ndarray:
+    """Grey levels as RGB."""
+    return np.repeat(grey[:, :, None], 3, axis=2)
+
+
+def lossless_files() -> GoodFiles:
+    sixteen = image(3)[:, :, 0].astype(np.uint16) * 257
+    bilevel = image(26)[:, :, 0] > 128
+    rows = b"".join(b"\0" + row.tobytes() for row in image(38))  # as PNG stores them, unfiltered
+    too_many = png_with(b"IDAT", zlib.compress(rows + bytes(10**7)))
+    return {
+        "plain.png": (file_of(image(1)), image(1), 0),
+        "grey.png": (saved(Image.fromarray(image(25)[:, :, 0]), "png"), in_three(image(25)[:, :, 0]), 0),
+        "bilevel.png": (saved(Image.fromarray(bilevel), "png"), in_three(bilevel * np.uint8(255)), 0),
+        "sixteen_bit.png": (saved(Image.fromarray(sixteen), "png"), in_three(image(3)[:, :, 0]), 0),
+        "sixteen_bit.tiff": (saved(Image.fromarray(sixteen[::-1]), "tiff"), in_three(image(3)[::-1, :, 0]), 0),
+        "more_pixels_than_said.png": (too_many, image(38), 0),
         "windows.bmp": (file_of(image(30), "bmp"), image(30), 0),
         "lossy.webp": (file_of(image(31), "webp", quality=95), image(31), 4),
-        "ünï cödé 'n\" spaces.png": (file_of(image(32)), image(32), 0),
     }
+
+
+def transparent_files() -> GoodFiles:
+    grey = image(2)[:, :, 0]
+    covered = np.dstack([image(5), np.where(np.arange(48) < 24, 255, 0).astype(np.uint8)[None].repeat(40, 0)])
+    over_white = image(5).copy()
+    over_white[:, 24:] = 255
+    return {
+        "alpha.png": (saved(Image.fromarray(covered), "png"), over_white, 0),
+        "alpha.webp": (saved(Image.fromarray(covered[::-1]), "webp", lossless=True), over_white[::-1], 0),
+        "grey_and_alpha.png": (saved(Image.fromarray(grey).convert("LA"), "png"), in_three(grey), 0),
+    }
+
+
+def animations() -> GoodFiles:
+    paletted = Image.fromarray(image(4)).quantize(200)
+    colours = np.asarray(paletted.convert("RGB"))
+    frames = [Image.fromarray(image(6)), Image.fromarray(image(7))]
+    webp = saved(frames[1], "webp", save_all=True, append_images=frames[:1], lossless=True)
+    flat = [Image.new("P", (48, 40), n) for n in range(99)]
+    return {
+        "palette.gif": (saved(paletted, "gif"), colours, 0),
+        "animation.gif": (saved(frames[0], "gif", save_all=True, append_images=frames[1:]), image(6), 12),
+        "animation.webp": (webp, image(7), 0),
+        "pages.tiff": (saved(Image.fromarray(image(8)), "tiff", save_all=True, append_images=frames), image(8), 0),
+        "many_frames.gif": (saved(paletted, "gif", save_all=True, append_images=flat), colours, 12),
+    }
+
+
+def profiled_files() -> GoodFiles:
+    """With an ICC profile or EXIF, as they should be, too large or broken."""
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    huge_exif = Image.Exif()
+    huge_exif[0x9286] = b"x" * 60_000
+    broken_exif = b"Exif\0\0MM\0*\xff\xff\xff\xff"
+    return {
+        "srgb_profile.jpg": (file_of(image(27), "jpeg", quality=98, icc_profile=srgb), image(27), 4),
+        "broken_profile.png": (file_of(image(28), icc_profile=b"no profile at all"), image(28), 0),
+        "broken_profile.jpg": (file_of(image(34), "jpeg", quality=98, icc_profile=srgb[:200]), image(34), 4),
+        "huge_exif.jpg": (saved(Image.fromarray(image(33)), "jpeg", quality=98, exif=huge_exif), image(33), 4),
+        "broken_exif.jpg": (file_of(image(29), "jpeg", quality=98, exif=broken_exif), image(29), 4),
+    }
+
+
+def oddly_named_files() -> GoodFiles:
+    numbers = {
+        "wrong_suffix.jpg": 20,
+        "no_suffix": 21,
+        'folder.jpg/new\nline, "quotes" and ;.png': 35,
+        "a::b #1 %20?.png": 36,
+        "n" * 251 + ".png": 37,
+        "ünï cödé 'n\" spaces.png": 32,
+    }
+    return {name: (file_of(image(number)), image(number), 0) for name, number in numbers.items()}
 
 
 def bad_files() -> dict[str, tuple[bytes, str]]:
