@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from gan_lib.evaluation.bootstrap import interval
 from gan_lib.evaluation.measured import Measured
 from gan_lib.evaluation.measuring import pairs
 from gan_lib.evaluation.prediction import Outcome
@@ -17,7 +17,6 @@ from gan_lib.metrics.sets import measures as sets
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 """What the models are called in the evaluation."""
-_NUMBERS_AT_ONCE = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -64,20 +63,6 @@ def compare_models(outcome: Outcome, gate: GateSettings) -> Comparison:
         figures[metric] = _of_all(metric, value, whole.get(CHAMPION, {}).get(metric))
     samples = len({row.name for row in outcome.rows if row.method == CHALLENGER and row.name not in rejected})
     return Comparison(figures, samples, failed)
-
-
-def interval(gains: NDArray[np.float64], confidence: float, resamples: int, seed: int) -> tuple[float, float]:
-    """The bootstrap's percentile interval of the mean of ``gains`` (N,): N drawn with replacement, again and again."""
-    generator = np.random.default_rng(seed)
-    at_once = max(1, _NUMBERS_AT_ONCE // len(gains))
-    means = np.concatenate(
-        [
-            gains[generator.integers(0, len(gains), (min(at_once, resamples - start), len(gains)))].mean(axis=1)
-            for start in range(0, resamples, at_once)
-        ]
-    )
-    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
 
 
 def _values(rows: Sequence[Measured], method: str, rejected: set[str]) -> dict[str, dict[str, float]]:

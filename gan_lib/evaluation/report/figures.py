@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gan_lib.evaluation.bootstrap import interval
+
 RESAMPLES = 1000
-CONFIDENCE = 95
-"""Percent of the resampled means that an interval holds."""
-_NUMBERS_AT_ONCE = 4_000_000  # 32 MB
+CONFIDENCE = 0.95
+"""Share of the resampled means that an interval holds."""
 
 
 @dataclass(frozen=True)
@@ -31,16 +32,4 @@ def figure_of(values: Sequence[float] | NDArray[np.float64]) -> Figure:
     mean = float(array.mean())
     if len(array) < 2:
         return Figure(mean)
-    low, high = np.percentile(_resampled_means(array), [(100 - CONFIDENCE) / 2, (100 + CONFIDENCE) / 2])
-    return Figure(mean, float(array.std(ddof=1)), (float(low), float(high)))
-
-
-def _resampled_means(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Means of RESAMPLES samples of the same size, drawn with replacement; the same ones at each call."""
-    rng = np.random.default_rng(0)
-    rows = max(1, _NUMBERS_AT_ONCE // len(values))
-    means = [
-        values[rng.integers(0, len(values), (min(rows, RESAMPLES - start), len(values)))].mean(axis=1)
-        for start in range(0, RESAMPLES, rows)
-    ]
-    return np.concatenate(means)
+    return Figure(mean, float(array.std(ddof=1)), interval(array, CONFIDENCE, RESAMPLES, seed=0))

@@ -96,7 +96,7 @@ def _own_parts() -> dict[str, object]:
         "figure": figure,
         "signed": signed,
         "resamples": figures.RESAMPLES,
-        "confidence": figures.CONFIDENCE,
+        "confidence": round(100 * figures.CONFIDENCE),
     }
 
 
