@@ -19,8 +19,9 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from gan_lib.core import storage
 from gan_lib.core.errors import Rejected, UserError
@@ -89,6 +90,18 @@ def file_at(url: str) -> Entry:
     return Entry(url, status.st_size, str(status.st_mtime_ns))
 
 
+def file_asked_for(url: str) -> Entry:
+    """As :func:`file_at`, for a request to the store where it is not local. Raises what it raises for a failure."""
+    if storage.is_local(url):
+        return file_at(url)
+    try:
+        info = storage.details(url)
+    except FileNotFoundError:
+        return Entry(url, -1, "")
+    size = info.get("size")
+    return Entry(url, -1 if size is None else int(size), _etag_of(info))
+
+
 def require_folder(url: str) -> str:
     """``url``, made absolute.
 
@@ -154,8 +167,11 @@ def _entries(url: str) -> Iterator[Entry | str]:
         if info["type"] == "directory":
             yield storage.join(url, name)
         else:
-            etag = info.get("ETag") or info.get("mtime") or info.get("LastModified") or info.get("created") or ""
-            yield Entry(storage.join(url, name), int(info["size"] or 0), str(etag))
+            yield Entry(storage.join(url, name), int(info["size"] or 0), _etag_of(info))
+
+
+def _etag_of(info: Mapping[str, Any]) -> str:
+    return str(info.get("ETag") or info.get("mtime") or info.get("LastModified") or info.get("created") or "")
 
 
 def _local_entries(path: str) -> Iterator[Entry | str]:

@@ -154,6 +154,20 @@ def _kind(url: str) -> str | None:
         raise
 
 
+def details(url: str) -> dict[str, Any]:
+    """What a store that is not local says of the file or folder at ``url``: its "size", its "type", and more.
+
+    Raises what :func:`read_bytes` raises.
+    """
+    fs, path = open_store(url)
+
+    def look() -> dict[str, Any]:
+        fs.invalidate_cache(path)
+        return dict(fs.info(path))
+
+    return _tried(look, url)
+
+
 def read_bytes(url: str) -> bytes:
     """The whole content of the file at ``url``.
 

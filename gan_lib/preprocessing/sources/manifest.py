@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal
@@ -17,13 +18,15 @@ from gan_lib.cluster.parallelize import parallelize
 from gan_lib.core import storage
 from gan_lib.core.config import Settings, Url
 from gan_lib.core.errors import MachineInTrouble, StoreUnavailable, UserError
-from gan_lib.core.listing import file_at
+from gan_lib.core.listing import file_asked_for, file_at
+from gan_lib.core.ordered_map import map_in_order
 from gan_lib.preprocessing.samples import COLUMNS, Part, Sample, in_batches, problem_in_reading
 from gan_lib.preprocessing.sources.listing import Context, Listing, SourceError
 from gan_lib.preprocessing.sources.values import to_json, values_of
 
 _LINE_LENGTH = 2**20  # characters; a longer line holds no path
 _ROWS = 4096  # of a Parquet file, taken at a time
+_ASKED_AT_ONCE = 16
 
 
 class ManifestSource(Settings):
@@ -96,8 +99,26 @@ def _rows_of_parquet(parquet: pq.ParquetFile) -> Iterator[Row]:
 
 
 def samples_of_manifest(url: str, file: str, fields: Mapping[str, str]) -> Iterator[Sample]:
-    """The rows of a manifest, and one sample that says so where it cannot be read to its end."""
-    folder, _, manifest = url.rpartition("/")
+    """The rows of a manifest, and one sample that says so where it cannot be read to its end.
+
+    A store that is not local is asked for the size and the etag of each file: a request a row, some at once.
+    """
+    folder = url.rpartition("/")[0]
+
+    def sample(row: _File | Sample) -> Sample:
+        return row if isinstance(row, Sample) else _sample(folder, *row, fields)
+
+    with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
+        yield from map_in_order(pool, sample, _files(url, file, fields), lambda _: 1, 4 * _ASKED_AT_ONCE)
+
+
+_File = tuple[str, Mapping[str, Any]]
+"""a file's path, and the values of its row"""
+
+
+def _files(url: str, file: str, fields: Mapping[str, str]) -> Iterator[_File | Sample]:
+    """The files that the rows name; a sample with a problem for each row that names none."""
+    manifest = url.rpartition("/")[2]
     where = "its beginning"
     try:
         with _opened(url) as (columns, rows):
@@ -105,8 +126,7 @@ def samples_of_manifest(url: str, file: str, fields: Mapping[str, str]) -> Itera
             for where, values in rows:
                 path = values[indices[file]] if len(values) == len(columns) else None
                 if isinstance(path, str) and path:
-                    of_row = {field: values[indices[field]] for field in fields}
-                    yield _sample(folder, path, of_row, fields)
+                    yield path, {field: values[indices[field]] for field in fields}
                 else:
                     what = f"its {file} is no path" if len(values) == len(columns) else ""
                     problem = f"bad-line: {what or f'it holds {len(values)} values, not {len(columns)}'}"
@@ -123,8 +143,8 @@ def _read(file: str, fields: Mapping[str, str], url: str) -> Iterator[pa.RecordB
 def _sample(folder: str, name: str, values: Mapping[str, Any], fields: Mapping[str, str]) -> Sample:
     url = name if "://" in name or name.startswith("/") else storage.join(folder, name)
     try:
-        found = file_at(url)
         storage.open_store(url)
+        found = file_asked_for(url)
     except UserError as error:  # a kind of store that nobody knows, or whose package is not installed
         return Sample(name, (), problem=f"unreadable: {error}")
     except Exception as error:

@@ -103,6 +103,8 @@ class _Files:
     """its content"""
     content: bytes | None = None
     """... of a compressed tar file"""
+    fingerprint: str = ""
+    """... of one that is not compressed"""
 
 
 def _by_name(stream: TarStream, extensions: Collection[str], max_bytes: int) -> Iterator[tuple[str, _Files]]:
@@ -153,6 +155,8 @@ def _add(
         files.member, files.content = member, content
         if stream.compressed and member.plain and member.size <= max_bytes and content is None:
             files.content = stream.content(member)
+        elif member.plain and not stream.compressed:
+            files.fingerprint = stream.fingerprint(member)
 
 
 def _sample(
@@ -167,7 +171,8 @@ def _sample(
         problem = f"too-many-bytes: {member.size} bytes, allowed are {max_bytes}"
         return Sample(name, (), etag=shard.etag, problem=problem)
     # A shard that was repacked has another etag, but an untouched file in it has not: its own time is taken.
-    sample = Sample(name, () if compressed else (Part(shard.url, member.offset, member.size),), etag=member.etag)
+    etag = f"{member.etag} {files.fingerprint}".rstrip()
+    sample = Sample(name, () if compressed else (Part(shard.url, member.offset, member.size),), etag=etag)
     try:
         sample = sample.with_fields(_values(files.texts, fields))
     except (ValueError, RecursionError) as error:

@@ -15,6 +15,7 @@ import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import IO, Any, cast
 
 from gan_lib.core import storage
@@ -26,6 +27,7 @@ _MANY_DIGITS = re.compile(rb"[0-9]{300}")
 _XZ_BYTES = 128 * 2**20
 """memory to unpack xz in; its highest level takes 65 MiB, and a file may ask for 4 GiB"""
 _BLOCK_BYTES = 2**20
+_PROBE_BYTES = 2**12
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,26 @@ class TarStream(io.BufferedIOBase):
             blocks.append(block)
             left -= len(block)
         return b"".join(blocks)
+
+    def fingerprint(self, member: Member) -> str:
+        """Of a few of the bytes of the member that came last: all of a small one, else its head, middle and tail.
+
+        Whoever packs a tar file again may give another content the old name, size and time. Costs 12 KiB of reading at
+        most, and two steps forwards, which a disk hardly notices, and a store that is read ahead not at all.
+
+        Raises:
+            tarfile.ReadError: the file breaks off before its end.
+        """
+        if member.size <= 3 * _PROBE_BYTES:
+            return blake2b(self.content(member), digest_size=8).hexdigest()
+        digest = blake2b(digest_size=8)
+        for start in (0, (member.size - _PROBE_BYTES) // 2, member.size - _PROBE_BYTES):
+            self.seek(member.offset + start)
+            probe = self._file.read(_PROBE_BYTES)
+            if len(probe) < _PROBE_BYTES:
+                raise tarfile.ReadError("unexpected end of data")
+            digest.update(probe)
+        return digest.hexdigest()
 
     def reaches(self, end: int) -> bool:
         """Whether the file has this many bytes; of a compressed file only bytes to come are looked for."""
