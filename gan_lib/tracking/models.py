@@ -54,7 +54,15 @@ def register(run: Run, folder: str, name: str, alias: str | None = None) -> Mode
 
 def _registered_before(client: Any, name: str, run_id: str, digest: str) -> str | None:
     """The version that this run made of the same artifact; None where it made none."""
-    for found in client.search_model_versions(f"name='{name}'"):
+    from mlflow.exceptions import MlflowException
+
+    try:
+        versions = client.search_model_versions(f"name='{name}'")
+    except MlflowException as error:  # no such model: some registries say so, others give an empty list
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
+    for found in versions:
         # Unity Catalog leaves the tags out of what it finds
         if found.run_id == run_id and client.get_model_version(name, found.version).tags.get(DIGEST_TAG) == digest:
             return str(found.version)

@@ -18,6 +18,10 @@ from gan_lib.tracking.settings import TrackingSettings
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+# mlflow reports its use from a thread that sets and deletes a variable of the environment. A request that looks for
+# proxies there at that moment fails, and the job with it. Whoever wants the reports sets this to false.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
 
 class TrackingError(UserError):
     """MLflow cannot do what was asked; the message says where and why."""

@@ -18,6 +18,7 @@ from mlflow.entities import LoggedModelStatus
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import ENDPOINT_NOT_FOUND
+from mlflow.telemetry.client import get_telemetry_client as telemetry_client
 from mlflow.types import ColSpec, DataType, Schema
 from mlflow.types.schema import Array
 
@@ -324,6 +325,10 @@ def test_a_name_of_three_levels_is_registered_and_found(
     assert tracking.resolve(f"models:/{name}@challenger", settings) == version
     assert tracking.resolve(f"models:/{name}/1", settings) == version
     assert Path(tracking.download_model(f"models:/{name}@challenger", settings, str(tmp_path / "b"))).is_dir()
+
+
+def test_no_thread_of_mlflows_changes_the_environment_under_a_request() -> None:
+    assert telemetry_client() is None, "its thread deletes a variable while requests goes through all of them"
 
 
 def test_a_registered_model_is_served_where_gan_lib_is_not_installed(

@@ -13,10 +13,15 @@ from typing import Any
 
 import mlflow
 import pytest
+import torch
 from tracking_servers import MlflowServer
 
 from gan_lib import tracking
 from gan_lib.core.errors import DecisionNeeded, UserError
+from gan_lib.export.architecture import Architecture
+from gan_lib.export.artifact import Artifact, Tiling
+from gan_lib.export.ports import Image
+from gan_lib.nets.srresnet import SRResNet
 from gan_lib.tracking.promotion import claim, moves
 from gan_lib.tracking.promotion.moves import Standing, complete, promote, refuse, standing, was_rolled_back
 from gan_lib.tracking.promotion.rollback import plan_rollback, roll_back
@@ -238,6 +243,38 @@ def server(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     started.start()
     yield started.uri
     started.stop()
+
+
+def test_a_model_goes_through_a_server_that_keeps_the_files_from_training_to_production(
+    server: str, tmp_path: Path
+) -> None:
+    settings, name = TrackingSettings(uri=server), "main.vision.served"
+    client = tracking.store_of(settings).client()
+    for offset in (0.1, 0.2):
+        save_artifact(tmp_path / str(offset), offset)
+        with tracking.run(settings, "train", {"recipe": {"name": "srresnet"}}) as run:
+            version = tracking.register(run, str(tmp_path / str(offset)), name, "challenger")
+            assert tracking.register(run, str(tmp_path / str(offset)), name, "challenger") == version
+        promote(standing(name, None, settings), YES, settings)
+        registered = client.get_model_version(name, version.version)
+        assert registered.source.startswith("mlflow-artifacts:"), registered.source
+        logged = client.get_logged_model(registered.tags["gan_lib_logged_model"])
+        assert logged.status == "READY" and registered.tags["gan_lib_recipe"] == "srresnet"
+        back = Path(tracking.download_model(f"models:/{name}@champion", settings, str(tmp_path / f"back{offset}")))
+        weights = (tmp_path / str(offset) / "weights.safetensors").read_bytes()
+        assert (back / "weights.safetensors").read_bytes() == weights
+    assert aliases(settings, name) == {"champion": "2", "challenger": "2", "previous": "1"}
+    roll_back(plan_rollback(name, settings), "run", settings)
+    assert aliases(settings, name)["champion"] == "1"
+
+
+def save_artifact(folder: Path, offset: float) -> None:
+    architecture = Architecture.of(SRResNet, scale=2, base_channels=4, blocks=1)
+    net = architecture.build(())
+    assert isinstance(net, SRResNet) and net.tail.bias is not None
+    torch.nn.init.constant_(net.tail.bias, offset)
+    image = {"image": Image()}
+    Artifact(net, architecture, image, image, Tiling(2, 8)).save(folder)
 
 
 def outcomes_of(all_at_once: list[Callable[[], None]]) -> list[type[Exception] | None]:
