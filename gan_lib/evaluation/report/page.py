@@ -26,7 +26,8 @@ LONGEST_TEXT = 300
 """Characters of a name or a reason that are shown."""
 MOST_REJECTED = 200
 """Rejected samples that are named; results.parquet names all."""
-_SMALL_SIDE = 128  # pixels of the screen that a crop beside the slider is about as wide as
+SMALL_SIDE = 128
+"""Pixels of the screen that a crop beside the slider is about as wide as; wider ones are made smaller, smoothly."""
 
 
 def render(content: Content) -> str:
@@ -70,7 +71,7 @@ def policy(style: str, script: str) -> str:
 def pixel_size(crop: Crop) -> dict[str, int]:
     """A crop's own width and height, and by which whole number it is enlarged where it is shown small."""
     height, width = size_of(crop.png)
-    return {"width": width, "height": height, "zoom": max(1, _SMALL_SIDE // width)}
+    return {"width": width, "height": height, "zoom": max(1, SMALL_SIDE // width)}
 
 
 def kinds_of(rejected: Mapping[str, str]) -> list[tuple[str, int]]:
@@ -93,6 +94,7 @@ def _own_parts() -> dict[str, object]:
         "most_megabytes": MOST_IMAGE_BYTES // 2**20,
         "kinds_of": kinds_of,
         "pixel_size": pixel_size,
+        "small_side": SMALL_SIDE,
         "figure": figure,
         "signed": signed,
         "resamples": figures.RESAMPLES,
