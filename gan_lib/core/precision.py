@@ -31,5 +31,5 @@ def has_bfloat16_units(device: torch.device) -> bool:
     limit = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or "DEFAULT"
     if not limit.upper().startswith(_LIMITS_WITH_UNITS):
         return False
-    found = getattr(torch.cpu, "get_capabilities", dict)()  # torch of before 2.10 does not tell
+    found: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # torch of before 2.10 does not tell
     return any(found.get(unit) for unit in _UNITS)
