@@ -200,7 +200,9 @@ def test_a_commit_record_that_was_cut_off_is_none(tmp_path: Path):
         Path(url).write_bytes(whole[:length])
         assert read_commit_record(url) is None
     assert read_commit_record(str(tmp_path / "missing.json")) is None
-    assert create_commit_record(str(tmp_path / "new.json"), {}) and not create_commit_record(url, {})
+    assert create_commit_record(str(tmp_path / "new.json"), {})
+    assert create_commit_record(url, {"rows": 4}), "what was cut off is nobody's"
+    assert not create_commit_record(url, {}) and read_commit_record(url) == {"rows": 4}
 
 
 @pytest.mark.parametrize("number", [errno.EPERM, errno.ENOTSUP, errno.EXDEV])
