@@ -127,16 +127,23 @@ def near_duplicates_of(pixels: Pixels, rng: np.random.Generator) -> Iterator[tup
 
 
 def measure_duplicates(data: Path) -> dict[str, Any]:
-    """Recall on near duplicates of 399 photos, other photos taken for such, and what aligned faces cost and lose."""
+    """Recall on near duplicates of 399 photos and of 400 aligned faces, others taken for such, and what faces cost."""
     cv2.setNumThreads(1)
-    images = [decode(content) for content in photos_of(data, 399)]
+    faces = _faces(data)
+    photos = [decode(content) for content in photos_of(data, 399)]
+    some = [np.repeat(face, 3, axis=2) for face in faces[:400]]
+    return {"photos": recall_of("photos", photos), "faces": recall_of("faces", some), "costs": _cost_of_faces(faces)}
+
+
+def recall_of(what: str, images: list[Pixels]) -> dict[str, Any]:
+    """The share of each kind of near duplicates that is found, and how many are taken for another image's."""
     hashes, thumbnails = _hashed(images)
     altered: dict[str, list[Pixels]] = {}
     rng = np.random.default_rng(0)
     for image in images:
         for name, pixels in near_duplicates_of(image, rng):
             altered.setdefault(name, []).append(pixels)
-    print(f"{'duplicates of 399 photos':24}{'found':>8}")
+    print(f"{f'duplicates of {len(images)} {what}':32}{'found':>8}")
     recall, false_merges = {}, len(resembling(hashes, thumbnails.__getitem__))
     for name, group in altered.items():
         more_hashes, more_thumbnails = _hashed(group)
@@ -145,9 +152,9 @@ def measure_duplicates(data: Path) -> dict[str, Any]:
         right = sum(row - len(images) == other for row, (other, _) in found.items())
         recall[name] = right / len(images)
         false_merges += len(found) - right
-        print(f"{name:24}{recall[name]:8.1%}")
-    print(f"different photos taken for duplicates: {false_merges}")
-    return {"recall": recall, "false_merges": false_merges, "faces": _cost_of_faces(data)}
+        print(f"{name:32}{recall[name]:8.1%}")
+    print(f"different {what} taken for duplicates: {false_merges}")
+    return {"recall": recall, "false_merges": false_merges}
 
 
 def _hashed(images: Iterable[Pixels]) -> tuple[np.ndarray, np.ndarray]:
@@ -158,15 +165,20 @@ def _hashed(images: Iterable[Pixels]) -> tuple[np.ndarray, np.ndarray]:
     return np.frombuffer(hashes, "<u8").reshape(-1, len(VIEWS)), np.frombuffer(pixels, np.uint8).reshape(-1, SIDE, SIDE)
 
 
-def _cost_of_faces(data: Path) -> dict[int, dict[str, float]]:
-    """CPU seconds for aligned faces, the corpus with the most candidates: those of smiles.zip, then blends of two."""
+def _faces(data: Path) -> list[Pixels]:
+    """The aligned faces of smiles.zip, grey, (64, 64, 1), in an order that has nothing to do with their names."""
     with zipfile.ZipFile(data / "smiles.zip") as archive:
         names = sorted(name for name in archive.namelist() if name.endswith((".jpg", ".png")))
         faces = [decode(archive.read(name), None, PixelFormat(channels=1)) for name in names]
+    return [faces[number] for number in np.random.default_rng(0).permutation(len(faces))]
+
+
+def _cost_of_faces(faces: list[Pixels]) -> dict[int, dict[str, float]]:
+    """CPU seconds for aligned faces, the corpus with the most candidates: real ones, then blends of two of them."""
     rng = np.random.default_rng(0)
-    faces = [faces[number] for number in rng.permutation(len(faces))]
+    real = len(faces)
     while len(faces) < 100_000:
-        one, other = (faces[number] for number in rng.integers(0, len(names), 2))
+        one, other = (faces[number] for number in rng.integers(0, real, 2))
         faces.append(cv2.addWeighted(one, 0.5, other, 0.5, 0).reshape(one.shape))
     hashes, thumbnails = _hashed(faces)
     costs = {}

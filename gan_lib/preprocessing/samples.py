@@ -80,7 +80,7 @@ class Sample:
         """The same sample with these values beside its parts.
 
         Raises:
-            ValueError: one of them is a text that holds half a character.
+            ValueError: one of them is a text that is not valid Unicode.
         """
         return dataclasses.replace(self, fields=fields_of(fields))
 
@@ -116,14 +116,14 @@ def fields_of(values: Mapping[str, Any]) -> str:
     """Values beside a sample's parts, as :attr:`Sample.fields` holds them.
 
     Raises:
-        ValueError: one of them is a text that holds half a character, which no file can.
+        ValueError: one of them is a text that is not valid Unicode, which no file can hold.
     """
     fields = json.dumps(values)
     if "\\ud" in fields:  # half of a pair, or, far more often, both halves
         try:
             json.dumps(values, ensure_ascii=False).encode()
         except UnicodeEncodeError:
-            raise ValueError(f"it holds half a character: {fields:.200}") from None
+            raise ValueError(f"it holds a text that is not valid Unicode: {fields:.200}") from None
     return fields
 
 
