@@ -89,13 +89,12 @@ def _own_tables(settings: ScoreSettings, run_id: str) -> Iterator[Tables]:
     url = Tables(settings.output.url).url
     with alone(url, run_id) as lock:
         tables = Tables(settings.output.url, lock.check)
-        tables.require_known_layout()
         if NumberedRecords(storage.join(url, DECISIONS)).numbers():
             raise UserError(
                 f"{settings.output.url} belongs to incremental runs: set incremental.enabled, or another output.url."
             )
-        yield tables
-        storage.remove_tree(tables.staging)
+        with tables.at_work():
+            yield tables
 
 
 def _score_folder(spark: SparkSession, model: Model, settings: ScoreSettings, run_id: str, folder: str) -> Summary:

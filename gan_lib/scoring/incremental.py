@@ -77,15 +77,19 @@ def score_new(spark: SparkSession, model: Model, settings: ScoreSettings, run_id
     url = Tables(settings.output.url).url
     with alone(url, run_id) as lock:
         tables = Tables(settings.output.url, lock.check)
-        tables.require_known_layout()
-        files = list_files(root, folders)
-        decision, known = _go_by(tables, root, files, model, settings)
-        new = [file for file in files if file.key not in known.etags]
-        settled = _settled(new, root, settings.incremental.settle_seconds)
-        with counted(spark, len(settled)) as count:
-            task = make_task(model, settings, run_id, count)
-            total = _score(spark, task, settings, tables, decision, known, settled)
-        storage.remove_tree(tables.staging)
+        with tables.at_work():
+            return _score_new(spark, model, settings, run_id, tables, list_files(root, folders))
+
+
+def _score_new(
+    spark: SparkSession, model: Model, settings: ScoreSettings, run_id: str, tables: Tables, files: Sequence[File]
+) -> Summary:
+    decision, known = _go_by(tables, str(settings.input.folder), files, model, settings)
+    new = [file for file in files if file.key not in known.etags]
+    settled = _settled(new, decision.root, settings.incremental.settle_seconds)
+    with counted(spark, len(settled)) as count:
+        task = make_task(model, settings, run_id, count)
+        total = _score(spark, task, settings, tables, decision, known, settled)
     return total + Summary(unsettled=len(new) - len(settled))
 
 

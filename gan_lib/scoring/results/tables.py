@@ -17,8 +17,9 @@ unique, and a record one of whose files is gone is none. Layout below the output
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 from functools import partial
 from typing import Any, TypeVar
@@ -38,6 +39,7 @@ FOLDER = "_tables"
 """Below the output folder; no result may lie in it."""
 DECISIONS = "decisions"
 _NO_ROWS = "no-rows.parquet"
+_AT_WORK = "at-work"  # in the staging folder; a run that finds it comes after one that was killed
 _AT_ONCE = 16  # requests to the store
 _SMALL = 2**20  # bytes; a file up to this size is read in one request
 
@@ -62,6 +64,7 @@ class Tables:
     """
 
     def __init__(self, output_url: str, check: Callable[[], None] = lambda: None) -> None:
+        self._output = output_url
         self.url = storage.join(output_url, FOLDER)
         self._check = check
 
@@ -85,12 +88,28 @@ class Tables:
         """URL of the folder for rows that are not committed yet."""
         return storage.join(self.staging, "rows")
 
-    def require_known_layout(self) -> None:
-        """Refuse what an earlier gan_lib left, whose rows would be found nowhere.
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """A run's work on them, while no other is at work. Files that a killed one was writing are removed first.
 
         Raises:
-            UserError: the tables are laid out in another way.
+            UserError: an earlier gan_lib wrote them, whose rows would be found nowhere.
         """
+        self._require_known_layout()
+        if storage.list_names(self.staging):
+            storage.sweep_temporaries(self._output)
+        self._mark()
+        try:
+            yield
+        except UserError:  # it ended by itself, and left no file half written
+            storage.remove_tree(self.staging)
+            raise
+        storage.remove_tree(self.staging)
+
+    def _mark(self) -> None:
+        storage.write_atomic(storage.join(self.staging, _AT_WORK), b"")
+
+    def _require_known_layout(self) -> None:
         old = storage.exists(storage.join(self.url, "stream_state.json"))
         if old or any(name.startswith("commit=") for side in SIDES for name in self._listed(side)):
             raise UserError(
@@ -139,7 +158,7 @@ class Tables:
         """Make the tables hold the rows of the commits ``names`` and no others; return those that there are.
 
         What a killed run has committed is moved to its place, what it has not committed is removed, and so are all
-        other commits: they belong to another cut of the input. No other run may be at work.
+        other commits: they belong to another cut of the input.
         """
         records = self._records(sorted(set(names)))
         _each(self._remove_record, [name for name in self.committed() if name not in records])
@@ -150,7 +169,8 @@ class Tables:
             _each(storage.remove_tree, [storage.join(self.url, side, name) for name in others])
             write_rows(storage.join(self.url, side, _NO_ROWS), [])
         storage.remove_tree(self.staging)
-        storage.sweep_uploads(self.url.removesuffix(FOLDER))
+        storage.sweep_uploads(self._output)
+        self._mark()
         return found
 
     def rows(self, records: Iterable[CommitRecord], columns: Sequence[str]) -> list[pa.Table]:
