@@ -26,6 +26,7 @@ JOB_SETTINGS = {
     "generate": "GenerateJob",
     "promote": "PromoteSettings",
     "rollback": "RollbackSettings",
+    "export_dataset": "ExportDatasetJob",
 }
 
 

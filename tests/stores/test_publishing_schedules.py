@@ -129,7 +129,7 @@ def check_two_versions(
 schedules = st.lists(anything, max_size=150)
 
 
-@examples(60)
+@examples(40)
 @given(kind=kinds, first=schedules, second=schedules)
 def test_versions_are_whole_at_any_cut_and_the_next_run_succeeds(kind, first, second, corpora, wholes):
     check_two_versions(kind, first, second, corpora, wholes)

@@ -92,7 +92,7 @@ def commit(dataset_url: str, manifest: Manifest, files: Mapping[str, str], scrat
         raise published_meanwhile(final)
     draft = storage.join(scratch, uuid.uuid4().hex)
     if is_local(dataset_url) and _link_all(dataset_url, files, draft):
-        _write_metadata(draft, manifest)
+        write_metadata(draft, manifest)
         manifest.save(draft)
         if not move_folder(draft, final):
             raise _in_the_way(final)
@@ -109,7 +109,7 @@ def _link_all(dataset_url: str, files: Mapping[str, str], folder: str) -> bool:
     return all(link_file(storage.join(dataset_url, old), storage.join(folder, path)) for path, old in files.items())
 
 
-def _write_metadata(version_folder: str, manifest: Manifest) -> None:
+def write_metadata(version_folder: str, manifest: Manifest) -> None:
     """Write what stock Petastorm opens each split by."""
     for split, part in manifest.splits.items():
         write_split_metadata(storage.join(version_folder, split), manifest.schema, split, part.files)
