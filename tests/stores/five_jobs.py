@@ -6,54 +6,28 @@ import hashlib
 import io
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import pyarrow.parquet as pq
-import skimage.data
-from kinds_of_store import Store
+from job_site import IMAGES, NOISE, Site
+from read_outputs import files_in, rows_of, table_rows
 
 from gan_lib.core import storage
-from gan_lib.core.images import decode, encode_png
+from gan_lib.core.images import decode
 from gan_lib.core.stores.commit_record import read_commit_record
-from gan_lib.dataset.catalog import Dataset, open_dataset
+from gan_lib.dataset.catalog import open_dataset
 from gan_lib.dataset.manifest import published_versions, version_url
 from gan_lib.export.artifact import DESCRIPTION, WEIGHTS
-from gan_lib.tracking import TrackingSettings
 from gan_lib.training.checkpoint import Checkpoints
 from gan_lib.training.exports import exported
 from tests.same_checkpoint import different_states
-from tests.scoring.generation.generators import dcgan, registered
-from tests.scoring.scoring_nets import URI, register_enlarger
-from tests.small_dataset import publish_patches
+from tests.scoring.scoring_nets import URI
 
-IMAGES = 12
 SIDE = 32  # pixels of a patch
-BROKEN = "broken.png"
 TRAINED = 96  # images
 EVERY = 16
 KEPT = 20  # checkpoints: all
-NOISE = "models:/noise@champion"
-
-
-@dataclass(frozen=True)
-class Site:
-    """A store, and this machine's folder for what is not on it: MLflow's database and the jobs' logs."""
-
-    store: Store
-    folder: Path
-
-    def url(self, *parts: str) -> str:
-        """Of something on the store."""
-        return storage.join(self.store.url, *parts)
-
-    @property
-    def tracking(self) -> TrackingSettings:
-        """Where models are registered, and runs are written down."""
-        return TrackingSettings(uri=f"sqlite:///{self.folder}/mlflow.db", experiment="stores")
 
 
 class Job(ABC):
@@ -283,67 +257,3 @@ class Same:
 def name_of_model(output: str) -> str:
     """What a training registers: a name of its own for each checkpoint folder."""
     return "model-" + hashlib.sha256(output.encode()).hexdigest()[:12]
-
-
-def bring_material(site: Site) -> None:
-    """Write what the jobs are given to the store."""
-    photo = skimage.data.astronaut()
-    for number in range(IMAGES):
-        top, left = 40 * (number // 4), 100 * (number % 4)
-        for folder, side in (("corpus", 64), ("held-out", 48), ("small", 24)):
-            image = np.ascontiguousarray(photo[top : top + side, left : left + side + number])
-            if folder != "held-out" or number < 5:
-                storage.write_atomic(site.url(folder, f"{number % 3}", f"{number:02d}.png"), encode_png(image))
-    storage.write_atomic(site.url("corpus", "again.png"), storage.read_bytes(site.url("corpus", "0", "00.png")))
-    for folder in ("corpus", "small"):
-        storage.write_atomic(site.url(folder, BROKEN), b"no image")
-    patches = site.folder / "patches"
-    patches.mkdir()
-    publish_patches(patches)
-    for file in patches.iterdir():
-        storage.write_atomic(site.url("patches", file.name), file.read_bytes())
-
-
-def register_models(site: Site) -> None:
-    """Put the models that jobs need, ``URI`` and ``NOISE``, into the registry."""
-    register_enlarger(site.tracking, site.folder)
-    registered(dcgan(size=16), "noise", site.folder)  # in the same database
-
-
-def rows_of(dataset: Dataset) -> list[str]:
-    """A digest of each row, names and pixels, sorted."""
-    return sorted(_digest(row) for row in dataset.read_rows())
-
-
-def _digest(row: Mapping[str, Any]) -> str:
-    digest = hashlib.sha256()
-    for name, value in sorted(row.items()):
-        array = np.asarray(value)
-        digest.update(repr((name, array.dtype.str, array.shape)).encode())
-        digest.update(array.tobytes() if array.dtype != object else repr(value).encode())
-    return digest.hexdigest()
-
-
-def files_in(output: str) -> dict[str, bytes]:
-    """The files below ``output`` that are meant for people: none that is hidden, nor the job's own tables."""
-    visible = (name for name in _names_below(output) if not _is_hidden(name))
-    return {name: storage.read_bytes(storage.join(output, name)) for name in visible}
-
-
-def table_rows(url: str) -> Iterable[dict[str, Any]]:
-    """All rows of a folder of Parquet files, as Spark and Arrow read it: what is hidden is passed over."""
-    for name in sorted(_names_below(url)):
-        if name.endswith(".parquet") and not _is_hidden(name):
-            yield from pq.ParquetFile(io.BytesIO(storage.read_bytes(storage.join(url, name)))).read().to_pylist()
-
-
-def _is_hidden(name: str) -> bool:
-    return any(part.startswith(("_", ".")) for part in name.split("/"))
-
-
-def _names_below(url: str, prefix: str = "") -> list[str]:
-    names = []
-    for name in storage.list_names(url):
-        below = storage.join(url, name)
-        names += _names_below(below, f"{prefix}{name}/") if storage.is_folder(below) else [prefix + name]
-    return names
