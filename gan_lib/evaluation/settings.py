@@ -11,9 +11,7 @@ from gan_lib.core.config import Settings, Url
 from gan_lib.core.images import Limits
 from gan_lib.evaluation.data_settings import DatasetImages, Images, Pairs
 from gan_lib.evaluation.measuring.feature_settings import EfficientNetLite0Features, FeatureSettings
-from gan_lib.evaluation.measuring.pairs import PairMetric
-from gan_lib.evaluation.measuring.sets import SetMetric
-from gan_lib.metrics.sets.measures import MEASURES
+from gan_lib.evaluation.measuring.names import WITHOUT_REFERENCE, PairMetric, SetMetric
 from gan_lib.tracking import TrackingSettings
 
 
@@ -61,7 +59,7 @@ class DistributionSettings(TaskSettings):
 
     @model_validator(mode="after")
     def _has_reference(self) -> DistributionSettings:
-        needing = [name for name in self.metrics if MEASURES[name].needs_reference]
+        needing = [name for name in self.metrics if name not in WITHOUT_REFERENCE]
         if needing and self.reference is None:
             raise ValueError(f"the metric {needing[0]} compares with real images: set reference.kind and reference.url")
         return self

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +23,7 @@ from gan_lib.core.images import encode_png
 from gan_lib.dataset.manifest import write_common_metadata
 from gan_lib.dataset.schema import PngField, ScalarField, Schema
 from gan_lib.evaluation.data_settings import DatasetImages, FolderImages
+from gan_lib.evaluation.measuring import names, pairs
 from gan_lib.evaluation.measuring import sets as measuring_sets
 from gan_lib.evaluation.measuring.feature_settings import ClassifierFeatures, VGGFeatures
 from gan_lib.evaluation.prediction import Outcome
@@ -231,3 +233,9 @@ def test_features_are_chosen_by_kind_and_bad_weights_are_named(tmp_path: Path):
 def test_a_dataset_without_classes_trains_no_classifier(folder: Path, features: ClassifierFeatures):
     with pytest.raises(UserError, match=r"features\.label: the field age .* holds 0\.5, and no class"):
         features.model_copy(update={"label": "age"}).build("")
+
+
+def test_the_names_in_a_configuration_are_those_of_the_measures():
+    assert list(get_args(names.SetMetric)) == list(MEASURES)
+    assert list(get_args(names.PairMetric)) == list(pairs.MEASURES)
+    assert list(names.WITHOUT_REFERENCE) == [name for name, one in MEASURES.items() if not one.needs_reference]

@@ -4,26 +4,19 @@ from __future__ import annotations
 
 import io
 from abc import abstractmethod
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from gan_lib.core import storage
 from gan_lib.core.config import Settings, Url
 from gan_lib.core.errors import UserError
 from gan_lib.evaluation.data_settings import DatasetImages
-from gan_lib.evaluation.measuring.labelled_images import read_labelled
-from gan_lib.metrics.classifier import ClassifierTraining, classifier_features
-from gan_lib.metrics.features import (
-    Features,
-    alexnet_features,
-    default_features,
-    inception_features,
-    lpips_linear_layers,
-    vgg16_features,
-)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from gan_lib.metrics.features import Features
 
 
 class AnyFeatures(Settings):
@@ -58,6 +51,8 @@ class EfficientNetLite0Features(AnyFeatures):
 
     def build(self, cache: str) -> Features:
         """See :class:`AnyFeatures`."""
+        from gan_lib.metrics.features import default_features
+
         return default_features()
 
 
@@ -70,6 +65,8 @@ class InceptionFeatures(AnyFeatures):
 
     def build(self, cache: str) -> Features:
         """See :class:`AnyFeatures`."""
+        from gan_lib.metrics.features import inception_features
+
         return inception_features(_read_weights(self.path))
 
 
@@ -84,10 +81,14 @@ class VGGFeatures(AnyFeatures):
 
     def build(self, cache: str) -> Features:
         """See :class:`AnyFeatures`."""
+        from gan_lib.metrics.features import vgg16_features
+
         return vgg16_features(_read_weights(self.path))
 
     def linear_layers(self) -> dict[str, Tensor]:
         """See :class:`AnyFeatures`."""
+        from gan_lib.metrics.features import lpips_linear_layers
+
         return _read_weights(self.linear_layers_path) if self.linear_layers_path else lpips_linear_layers("vgg")
 
 
@@ -102,10 +103,14 @@ class AlexNetFeatures(AnyFeatures):
 
     def build(self, cache: str) -> Features:
         """See :class:`AnyFeatures`."""
+        from gan_lib.metrics.features import alexnet_features
+
         return alexnet_features(_read_weights(self.path))
 
     def linear_layers(self) -> dict[str, Tensor]:
         """See :class:`AnyFeatures`."""
+        from gan_lib.metrics.features import lpips_linear_layers
+
         return _read_weights(self.linear_layers_path) if self.linear_layers_path else lpips_linear_layers("alex")
 
 
@@ -128,6 +133,9 @@ class ClassifierFeatures(AnyFeatures):
 
     def build(self, cache: str) -> Features:
         """See :class:`AnyFeatures`."""
+        from gan_lib.evaluation.measuring.labelled_images import read_labelled
+        from gan_lib.metrics.classifier import ClassifierTraining, classifier_features
+
         images, labels = read_labelled(self.labelled, self.label, self.rows, self.side)
         try:
             return classifier_features(images, labels, ClassifierTraining(steps=self.steps), self.cache or cache)
@@ -144,6 +152,8 @@ FeatureSettings = Annotated[
 
 
 def _read_weights(url: str) -> dict[str, Tensor]:
+    import torch
+
     try:
         content = storage.read_bytes(storage.absolute(url))
     except FileNotFoundError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,8 +20,6 @@ from gan_lib.scoring.model import device_of_task, shared
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
-
-PairMetric = Literal["psnr", "ssim", "psnr_rgb", "ssim_rgb", "ms_ssim", "lpips", "perceptual_distance"]
 
 _Y, _RGB = "Y of BT.601", "RGB"
 _SSIM_TITLE = "SSIM (Gaussian 11 x 11, sigma 1.5)"

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -28,7 +28,6 @@ from gan_lib.scoring.model import device_of_task, set_threads, shared
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-SetMetric = Literal["fid", "kid", "inception_score", "precision", "recall", "density", "coverage"]
 Piece = TypeVar("Piece")
 
 BLOCK = 16
