@@ -25,7 +25,7 @@ IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"}
 SCALE = 4
 LEAST_GAIN_DB = 0.5
 NOT_BETTER = 5  # exit code
-REFUSED = 5  # jobs/promote.py's
+REFUSED = 5  # jobs/promote.py's: what a demo before this one trained is no worse, and stays
 
 # What scikit-image and scikit-learn bring in their wheels. motorcycle_right is missing: it duplicates motorcycle_left.
 TRAINING_PHOTOS = (
@@ -55,7 +55,7 @@ def main() -> None:
     step("train", "conf/train/srresnet.yaml", pipeline)
     step("train", "conf/train/srgan.yaml", pipeline)
     step("evaluate", "conf/evaluate/demo.yaml", pipeline)
-    step("promote", "conf/promote/demo.yaml", pipeline, may_refuse=True)
+    step("promote", "conf/promote/demo.yaml", pipeline, fine=(0, REFUSED))
     step("score", "conf/score/demo.yaml", pipeline)
     sys.exit(report(time.monotonic() - started))
 
@@ -126,18 +126,15 @@ def link_all(paths: Sequence[Path], folder: Path) -> None:
         link.symlink_to(path.resolve())
 
 
-def step(job: str, config: str, *flags: str, may_refuse: bool = False) -> None:
-    """Run one job as a user would type it, and stop when it fails.
-
-    With ``may_refuse`` it may also find that what a demo before this one trained is no worse, and keep that.
-    """
+def step(job: str, config: str, *flags: str, fine: Sequence[int] = (0,)) -> None:
+    """Run one job as a user would type it, and stop with a sentence when its exit code is none of ``fine``."""
     command = (
         f"spark-submit --properties-file conf/cluster/local.conf jobs/{job}.py --config {config} {' '.join(flags)}"
     )
     print(f"\n$ {command}", flush=True)
     started = time.monotonic()
     finished = subprocess.run(shlex.split(command), env={**os.environ, "PYTHONUNBUFFERED": "1"})
-    if finished.returncode != 0 and not (may_refuse and finished.returncode == REFUSED):
+    if finished.returncode not in fine:
         sys.exit(f"error: jobs/{job}.py ended with {finished.returncode}; its last lines above say why.")
     print(f"({job}: {time.monotonic() - started:.0f} s)", flush=True)
 

@@ -35,7 +35,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     name, version = verdict.between.name, verdict.between.challenger.version
     if not verdict.promoted:
         raise ChallengerRefused(f"{name} {version} is refused, and {champion_of(verdict)}. {told}")
-    print(f"models:/{name}/{version} is champion; before it: {verdict.between.against}. {told}")
+    before = f"; before it: {verdict.between.against}" if verdict.between.against != version else ""
+    print(f"models:/{name}/{version} is champion{before}. {told}")
 
 
 def write_down(run: tracking.Run, verdict: Verdict) -> None:

@@ -93,6 +93,14 @@ def test_a_measure_of_all_samples_together_has_no_interval():
         assert reason.holds == accepted and "one number about all samples" in reason.sentence
 
 
+def test_a_number_that_could_not_be_computed_is_refused_and_no_tags_json_breaks():
+    figures = {"champion": {"fid": 20.0}, "challenger": {"fid": float("nan")}}
+    gate = GateSettings(metric="fid", must_reach={"fid": 30.0})
+    comparison = compare_models(Outcome(rows("challenger", psnr=BASE), [], figures=figures), gate)
+    assert not any(reason.holds for reason in judged(comparison, gate, first=False))
+    assert comparison.figures["fid"].as_dict() == {"champion": 20.0}
+
+
 @pytest.mark.parametrize(
     ("must_reach", "accepted", "sentence"),
     [

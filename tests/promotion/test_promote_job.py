@@ -123,7 +123,7 @@ def test_the_first_is_promoted_a_worse_one_and_a_tie_are_refused_a_better_one_re
     assert run.data.tags["gan_lib.decision"] == "promoted" and run.info.status == "FINISHED"
     assert run.data.metrics["challenger.psnr"] == pytest.approx(summary["means"]["challenger"]["psnr"])
     assert run.data.metrics["samples"] == SAMPLES and run.data.metrics["gain_low.psnr"] > 1
-    assert promote() == 0 and "It is champion already" in capsys.readouterr().out
+    assert promote() == 0 and "models:/small/4 is champion. It is champion already." in capsys.readouterr().out
 
     jobs("rollback").main(words(repository, "rollback/srgan", *overrides))
     assert aliases(client) == {"champion": "1", "challenger": "4"}

@@ -23,7 +23,7 @@ from gan_lib.export.artifact import Artifact, Tiling
 from gan_lib.export.ports import Image
 from gan_lib.nets.srresnet import SRResNet
 from gan_lib.tracking.promotion import claim, moves
-from gan_lib.tracking.promotion.moves import Standing, complete, promote, refuse, standing, was_rolled_back
+from gan_lib.tracking.promotion.moves import complete, promote, refuse, standing, was_rolled_back
 from gan_lib.tracking.promotion.rollback import plan_rollback, roll_back
 from gan_lib.tracking.promotion.tags import Decision
 from gan_lib.tracking.settings import TrackingSettings
@@ -340,7 +340,7 @@ def test_a_claim_whose_owner_was_killed_is_passed_over(
     at_once(monkeypatch)
     client = tracking.store_of(settings).client()
     client.set_registered_model_tag(NAME, claim.CLAIM_TAG, "of a dead process")
-    promote(Standing(*standing(NAME, None, settings)), YES, settings)
+    promote(standing(NAME, None, settings), YES, settings)
     assert aliases(settings)["champion"] == "2"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
@@ -32,8 +33,9 @@ class PairedFigure:
     high: float | None = None
 
     def as_dict(self) -> dict[str, float]:
-        """What is known of it, short enough for a tag."""
-        return {key: float(f"{value:.6g}") for key, value in asdict(self).items() if value is not None}
+        """What is known of it, short enough for a tag, and finite, as JSON must be."""
+        known = {key: value for key, value in asdict(self).items() if value is not None and math.isfinite(value)}
+        return {key: float(f"{value:.6g}") for key, value in known.items()}
 
 
 @dataclass(frozen=True)
