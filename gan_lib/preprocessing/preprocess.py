@@ -7,6 +7,7 @@ staging folder, under a name made from the source's fingerprint and the configur
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -74,20 +75,29 @@ def _publish_new(spark: SparkSession, settings: PreprocessSettings, base: Manife
     """
     version = next_version(base)
     name = f"{version:06d}-plan-{uuid.uuid4().hex}"
+    staged = [name]
     try:
         with staging.alive([staging.staging_url(settings.output, name)]):
             run = _planned(spark, settings, base, name)
             if run is not None:
+                staged += [run.name, *(draft.rpartition("/")[2] for draft in run.plan.drafts)]
                 return run.publish()
     except Exception as error:
         final = version_url(settings.output, version)
-        if not is_committed(final):
-            raise
-        # Whoever publishes removes what others have staged for the same version, so anything may have failed.
-        staging.sweep(settings.output, version)
-        raise versions.published_meanwhile(final) from error
-    staging.discard(settings.output, name)
+        if is_committed(final):
+            # Whoever publishes removes what others have staged for the same version, so anything may have failed.
+            staging.sweep(settings.output, version)
+            raise versions.published_meanwhile(final) from error
+        if isinstance(error, UserError):  # the same work would end so again
+            _discard(settings, staged)
+        raise
+    _discard(settings, staged)
     return None
+
+
+def _discard(settings: PreprocessSettings, staged: Sequence[str]) -> None:
+    for name in staged:
+        staging.discard(settings.output, name)
 
 
 def _planned(spark: SparkSession, settings: PreprocessSettings, base: Manifest | None, name: str) -> Run | None:

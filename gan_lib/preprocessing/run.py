@@ -6,6 +6,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from functools import cached_property, partial
 from math import ceil, log2
@@ -16,7 +17,7 @@ import pyarrow as pa
 from gan_lib.cluster.parallelize import parallelize
 from gan_lib.cluster.watch import watched
 from gan_lib.core import storage
-from gan_lib.core.errors import UserError
+from gan_lib.core.errors import StoreUnavailable, UserError
 from gan_lib.core.stores.commit_record import read_commit_record, recorded
 from gan_lib.dataset.manifest import DataFile, Manifest, Split, version_url
 from gan_lib.preprocessing import sample_status, statistics
@@ -38,6 +39,9 @@ from gan_lib.preprocessing.vocabulary import build_vocabularies
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+
+_READ_AT_ONCE = 16  # records
 
 
 class Run:
@@ -67,8 +71,8 @@ class Run:
         with staging.alive([self.folder, *sorted(self.plan.drafts)]):
             self._learn_vocabularies()
             self._run_tasks()
-            records = [read_commit_record(self.context.record_url(task)) for task in range(len(self.plan.tasks))]
-            facts = [record for record in records if record is not None]
+            with ThreadPoolExecutor(_READ_AT_ONCE) as pool:
+                facts = list(pool.map(self._record_of, range(len(self.plan.tasks))))
             done = [fact["statuses"] for fact in facts]
             duplicates = self._find_duplicates(done)
             manifest, files = self._assemble(done, duplicates, self._merge(facts, duplicates))
@@ -110,6 +114,13 @@ class Run:
         done = partial(_done_in, storage.join(context.folder, "done"), sizes)
         with watched(sum(sizes.values()), "samples", "preparing samples", done):
             parallelize(self.spark, list(enumerate(self.plan.tasks)), work, "task bigint").collect()
+
+    def _record_of(self, task: int) -> dict[str, Any]:
+        url = self.context.record_url(task)
+        record = read_commit_record(url)
+        if record is None:  # without it the version would lack samples
+            raise StoreUnavailable(f"{url} was there when its task ended, and is not there now.")
+        return record
 
     def _find_duplicates(self, done: list[str]) -> dict[int, str]:
         """id of a sample -> name of its representative. What a killed run has decided stays; its files rest on it."""

@@ -199,7 +199,7 @@ def test_another_kind_of_source_is_refused_before_any_work(folder: Path, dataset
     monkeypatch.setattr("gan_lib.preprocessing.preprocess.plan_corpus", lambda *_: pytest.fail("it was listed"))
     with pytest.raises(UserError, match=r"has the fields image \(png .*this source gives .*label.*differ in label"):
         publish(folder, dataset, kind="class_folders")
-    assert [path for path in sorted(dataset.glob("**/*")) if "_staging" not in path.parts] == before
+    assert sorted(dataset.glob("**/*")) == before
 
 
 def test_numbers_that_stand_for_other_classes_are_refused(tmp_path: Path, dataset: Path):
@@ -211,6 +211,14 @@ def test_numbers_that_stand_for_other_classes_are_refused(tmp_path: Path, datase
     fill(named, {"apes/3.png": file_of(image(3))})
     classes = publish(named, dataset, kind="class_folders").manifest.meanings["label"]["classes"]
     assert classes == ["cats", "dogs", "apes"]
+
+
+def test_a_corpus_of_which_nothing_can_be_used_leaves_nothing(folder: Path, dataset: Path):
+    with pytest.raises(UserError, match="None of the 6 samples could be used"):
+        publish(folder, dataset, kind="folder", path=str(fill(folder.parent / "bad", {f"{n}": b"x" for n in range(6)})))
+    assert list(dataset.glob("**/*")) == []
+    publish(folder, dataset)
+    assert pixels_in(dataset) == pixels(*range(6))
 
 
 def leave_behind(dataset: Path, name: str, seconds: float) -> None:
