@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 from job_site import IMAGES, NOISE, Site
-from read_outputs import files_in, rows_of, table_rows
+from read_outputs import files_in, rows_of, rows_of_whole_files, table_rows
 
 from gan_lib.core import storage
 from gan_lib.core.images import decode
@@ -199,7 +199,8 @@ class Score(Job):
         _, images = self.expected
         if self.site.store.atomic:
             self.look_at_files(self._images(output), images)
-        for row in table_rows(storage.join(output, "_tables", "results")):
+        read_rows = table_rows if self.site.store.atomic else rows_of_whole_files
+        for row in read_rows(storage.join(output, "_tables", "results")):
             content = storage.read_bytes(storage.join(output, row["output"]))
             assert decode(content).tobytes() == images[row["output"]], f"{row['output']} is not what its row says"
 
