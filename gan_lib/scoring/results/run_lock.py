@@ -13,6 +13,7 @@ import datetime
 import fcntl
 import itertools
 import json
+import logging
 import os
 import socket
 import threading
@@ -25,6 +26,8 @@ from gan_lib.core import storage
 from gan_lib.core.errors import UserError
 from gan_lib.core.stores.commit_record import read_commit_record
 from gan_lib.scoring.results.numbered import NumberedRecords
+
+logger = logging.getLogger(__name__)
 
 LOCK = "_lock"
 """The file that is locked on a local disk."""
@@ -140,7 +143,10 @@ def _wait_for_end(url: str, records: NumberedRecords, number: int) -> None:
     """
     holder = read_commit_record(records.url_of(number)) or {}
     first, since = _sign(records, number), time.monotonic()
-    while not (first == _ENDED or _is_gone(holder)):
+    if first == _ENDED or _is_gone(holder):
+        return
+    logger.warning("%s: another run may be at work; waiting %.0f s for a sign of life.", url, SILENCE_SECONDS)
+    while True:
         if time.monotonic() - since >= SILENCE_SECONDS:
             return
         time.sleep(_LOOK_SECONDS)
