@@ -20,8 +20,8 @@ from gan_lib.preprocessing.duplicates.thumbnail import SIDE, Thumbnails
 _STOP = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 1e-4)
 _BLUR = 3  # pixels, the side of the Gaussian filter before aligning
 
-# First at half the side, in a fifth of the time. Of 1,973 near duplicates (of 200 photos and 200 faces; recompressed,
-# resized, cropped) one scores less there, and it tells nine in ten candidates among aligned faces to be others.
+# First at half the side, in a fifth of the time: this tells nine in ten candidates among aligned faces to be others. Of
+# 399 photos' slight crops it costs 0.8 % at most (benchmarks/preprocess.py --duplicates).
 _COARSE_SIDE = SIDE // 2
 _COARSE_STOP = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 15, 1e-3)
 _LEAST_COARSE = 0.85
