@@ -139,7 +139,7 @@ def tracking_file(settings: Any) -> list[Location]:
 def models_of(settings: Any) -> list[str]:
     """The registered models that the job asks for."""
     if hasattr(settings, "models"):
-        return list(settings.models.values())
+        return [uri for uri in settings.models.values() if uri.startswith("models:/")]  # others lie in folders
     if hasattr(settings, "evaluation"):
         return list(settings.evaluation.models.values())  # the challenger; there may be no champion yet
     model = getattr(settings, "model", None)
