@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -23,6 +22,8 @@ from gan_lib.training.checkpoint import Checkpoints
 from gan_lib.training.loop import train
 from gan_lib.training.settings import TrainSettings
 from tests.same_checkpoint import different_states
+from tests.stores.kinds_of_store import in_environment
+from tests.stores.servers import s3_server
 
 IMAGES = 480
 EVERY = 24
@@ -33,37 +34,13 @@ SECTIONS = {
 
 
 @pytest.fixture
-def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def s3() -> Iterator[str]:
     """The URL of a bucket on an S3 server of its own, which this process and those it starts speak to."""
     for package in ("s3fs", "moto.server"):
         pytest.importorskip(package, reason="an S3 server and its client are in requirements for tests")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-p", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    told = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_DEFAULT_REGION": "us-east-1"}
-    for name, value in {**told, "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}.items():
-        monkeypatch.setenv(name, value)
-    try:
-        _wait_for(port)
-        fs, _ = storage.open_store("s3://trainings/x")
-        fs.mkdir("trainings")
+    with s3_server() as environment, in_environment(environment):
+        storage.open_store("s3://trainings/x")[0].mkdir("trainings")
         yield "s3://trainings"
-    finally:
-        server.kill()
-        server.wait()
-
-
-def _wait_for(port: int) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.1)
-    raise TimeoutError("the S3 server does not answer")
 
 
 def start_job(repository: Path, bucket: str, tmp_path: Path, log: Path) -> subprocess.Popen[bytes]:
