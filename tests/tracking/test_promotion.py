@@ -149,8 +149,9 @@ def test_what_was_decided_about_another_champion_moves_nothing(settings: Trackin
 
 
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody else is there who would have to see a claim."""
+    """Nobody else is there who would have to see a claim, so nothing waits, and a slow machine starts nothing over."""
     monkeypatch.setattr(claim.time, "sleep", lambda _seconds: None)
+    monkeypatch.setattr(claim, "SETTLE_SECONDS", 60.0)
     monkeypatch.setattr(claim, "ABANDONED_AFTER", 3)
 
 
@@ -348,7 +349,7 @@ def test_who_was_slow_starts_over_and_who_holds_the_claim_for_long_moves_nothing
     settings: TrackingSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at_once(monkeypatch)
-    slow = iter([10.0, 0.0])
+    slow = iter([100.0, 0.0])
     now = time.monotonic
     looks = claim._wait_for_others
     monkeypatch.setattr(claim, "_wait_for_others", lambda *arguments: looks(*arguments) - next(slow))
