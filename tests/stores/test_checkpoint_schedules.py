@@ -86,9 +86,13 @@ def check(kind: str, schedule: list[str]) -> None:
             done = True
         except (Killed, *TROUBLE):
             look(world, saved, kind)
-    assert expected.items() <= visible(world).items()
+    found = visible(world)
+    files = {path: content for path, content in expected.items() if path.endswith(".pt")}
+    assert files.items() <= found.items()
     if LATE not in world.met:  # who is shown no file removes none
-        assert visible(world) == expected
+        # A record is missing where its writer was killed before it: the file's own checksums speak for it.
+        assert files.keys() <= found.keys() <= expected.keys()
+    assert all(found[path] == expected[path] for path in found.keys() & expected.keys())
     world.schedule.clear()
     Checkpoints(f"{kind}://run", KEEP).sweep()
     assert not any(map(is_hidden, world.files))
