@@ -60,8 +60,10 @@ def preprocess(spark: SparkSession, settings: PreprocessSettings) -> Published:
     staging.sweep(settings.output, base.version if base else 0)
     manifest = _publish_new(spark, settings, base)
     if manifest is not None:
+        url = version_url(settings.output, manifest.version)
+        storage.sweep_folder(url)
         staging.sweep(settings.output, manifest.version)
-        return Published(version_url(settings.output, manifest.version), manifest, new=True)
+        return Published(url, manifest, new=True)
     if base is None:
         raise UserError(f"The source holds no files: {settings.source.model_dump(exclude_none=True)}.")
     return Published(version_url(settings.output, base.version), base, new=False)

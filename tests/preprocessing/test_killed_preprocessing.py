@@ -76,7 +76,7 @@ def start(settings: PreprocessSettings) -> subprocess.Popen[bytes]:
 
 def kill_when(process: subprocess.Popen[bytes], output: Path, sign: str) -> None:
     """Kill driver and JVM as soon as a file of that pattern appears, or let the process end before it does."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while process.poll() is None and not any(output.glob(sign)):
         assert time.monotonic() < deadline, f"{sign} never appeared"
         time.sleep(0.005)

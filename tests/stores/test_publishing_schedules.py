@@ -26,6 +26,8 @@ from tests.preprocessing.conftest import file_of, fill, image, settings_of
 
 KINDS = ("faulty", "faultyatomic")
 TROUBLE = (StoreUnavailable, MachineInTrouble, UserError)
+REQUESTS = 200
+"""More than a run of these corpora makes."""
 MEANWHILE = "was published while this run was at work"
 
 anything = st.sampled_from((WELL, WELL, WELL, *TRANSIENT, *LASTING, LATE, *FATAL, FULL))
@@ -89,11 +91,15 @@ def look(world: World, output: str, versions: Sequence[list[bytes]]) -> int:
 
 
 def unnamed_files(world: World, output: str) -> set[str]:
-    """Files on the store that no version needs."""
+    """Files on the store that no version needs.
+
+    Of the newest version's manifest a hidden copy may be left, until there is a newer one: its writer may be at work.
+    """
+    newest = f"d/versions/{max(published_versions(output)):06d}/.manifest.json."
     named = {f"d/versions/{number:06d}/manifest.json" for number in published_versions(output)}
     for number in published_versions(output):
         named |= {f"d/{path}" for path in Manifest.load(version_url(output, number)).elsewhere.values()}
-    return set(world.files) - named
+    return {path for path in set(world.files) - named if not path.startswith(newest)}
 
 
 def attempt(corpus: Path, output: str, world: World) -> bool:
@@ -141,6 +147,16 @@ def test_versions_are_whole_at_any_cut_and_the_next_run_succeeds(kind, first, se
 @given(kind=kinds, first=schedules, second=schedules)
 def test_versions_are_whole_at_any_cut_at_length(kind, first, second, corpora, wholes):
     check_two_versions(kind, first, second, corpora, wholes)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize("fault", FATAL)
+@pytest.mark.parametrize("kind", KINDS)
+def test_runs_that_are_killed_at_each_request_leave_nothing(kind, fault, corpora, wholes):
+    for moment in range(REQUESTS):
+        schedule = [*[WELL] * moment, fault]
+        check_two_versions(kind, schedule, schedule, corpora, wholes)
 
 
 class Meeting(World):
@@ -194,5 +210,5 @@ def test_of_two_writers_who_meet_at_any_moment_one_publishes_a_version(kind, mom
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("ours", "theirs"), [(0, 0), (0, 1), (1, 0), (1, 1)])
 def test_of_two_writers_who_meet_at_each_moment_one_publishes_a_version(kind, ours, theirs, corpora, wholes):
-    for moment in range(1, 200):
+    for moment in range(1, REQUESTS):
         check_two_writers(kind, moment, ours, theirs, corpora, wholes)

@@ -85,6 +85,8 @@ def sweep(dataset_url: str, newest: int) -> None:
     Where a store cannot tell writers apart, one who is at work may still overwrite what another has published: there
     his files stay for as long as he may live. Raises what :func:`gan_lib.core.storage.write_atomic` raises.
     """
+    if newest > 1:  # of what was to become its manifest; he who writes the newest may still be at it
+        storage.sweep_folder(version_url(dataset_url, newest - 1))
     names = set(storage.list_names(storage.join(dataset_url, STAGING)))
     written = storage.list_names(storage.join(dataset_url, FILES))
     names |= {name for name in written if _version_of(name) == newest}  # by one whose records another has removed
