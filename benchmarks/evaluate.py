@@ -186,7 +186,7 @@ def loop_fid(work: Work) -> Callable[[], Figures]:
         for statistics_of_set, name in ((real, "real"), (fake, "fake")):
             files = sorted((work.folder / "crops" / name).iterdir())
             for start in range(0, len(files), BLOCK):
-                pixels = (torch.from_numpy(decode(file.read_bytes())) for file in files[start : start + BLOCK])
+                pixels = (torch.tensor(decode(file.read_bytes())) for file in files[start : start + BLOCK])
                 images = [changes[name](one.permute(2, 0, 1).unsqueeze(0))[0] for one in pixels]
                 statistics_of_set.update(images, range(start, start + len(images)))
         return {"fid": fake.measure("fid", real)}

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from skimage import data
 
 from gan_lib.core.errors import UserError
+from gan_lib.core.images import decode
 from gan_lib.metrics import classifier
 from gan_lib.metrics.classifier import ClassifierTraining, SmallClassifier, classifier_features
 from gan_lib.metrics.features import (
@@ -22,11 +23,13 @@ from gan_lib.metrics.features import (
     vgg16_features,
     weights_digest,
 )
+from gan_lib.metrics.fidelity import luma_psnr
 from gan_lib.metrics.measurement import Measurement, MetricProtocol
 from gan_lib.metrics.perceptual import LPIPS, PerceptualDistance
 from gan_lib.metrics.resizing import as_levels, imresize
 from gan_lib.metrics.sets.measures import SetStatistics
 from gan_lib.nets.alexnet import AlexNet
+from gan_lib.nets.srresnet import SRResNet
 
 SHORT = ClassifierTraining(steps=60, batch_size=64, base_channels=8)
 
@@ -119,31 +122,65 @@ def test_lpips_takes_its_published_linear_layers_and_refuses_another_backbones(r
         lpips_linear_layers("resnet")
 
 
-def back_projected(low: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """What a net trained by pixels is like, without one: sharper than bicubic and nearer in pixels.
-
-    Irani and Peleg, "Improving resolution by image registration" (1991), section 3: the error of the shrunken image is
-    added back until the low resolution is met.
-    """
-    high = imresize(low, height, width)
-    for _ in range(5):
-        high = high + imresize(low - imresize(high, *low.shape[-2:]), height, width)
-    return high
+PHOTOS = ("chelsea", "astronaut", "coffee")
 
 
-def test_the_perceptual_distance_orders_bicubic_a_sharper_image_and_the_target_as_people_do(imagenet):
-    """On the mean of three photos: on the cup of coffee alone, bicubic and the sharper image are within 1 percent."""
+def target_of(photo: str) -> torch.Tensor:
+    """256 x 256 pixels of one of scikit-image's photos."""
+    return torch.from_numpy(getattr(data, photo)()).permute(2, 0, 1)[None, :, 40:296, 60:316]
+
+
+@pytest.mark.parametrize("photo", PHOTOS)
+def test_the_perceptual_distance_falls_as_less_of_a_photo_is_lost(imagenet, photo):
+    target = target_of(photo)
     distance = PerceptualDistance(imagenet)
-    found = []
-    for photo in (data.chelsea(), data.astronaut(), data.coffee()):
-        target = torch.from_numpy(photo).permute(2, 0, 1)[None, :, 40:296, 60:316]
-        low = imresize(target, 64, 64)
-        bicubic, sharper = (as_levels(x) for x in (imresize(low, 256, 256), back_projected(low, 256, 256)))
-        less_lost = as_levels(imresize(imresize(target, 128, 128), 256, 256))
-        found.append([distance(target, image).item() for image in (bicubic, sharper, less_lost, target)])
-    assert all(bicubic > less_lost > equal == 0 for bicubic, _, less_lost, equal in found)
-    bicubic, sharper, less_lost, _ = np.mean(found, axis=0)
-    assert bicubic > sharper > less_lost
+    quarter, half = (as_levels(imresize(imresize(target, side, side), 256, 256)) for side in (64, 128))
+    assert distance(target, quarter).item() > distance(target, half).item() > distance(target, target).item() == 0
+
+
+@pytest.fixture(scope="module")
+def pixel_net(shared_data) -> SRResNet:
+    """A x4 net that a minute of pixel loss on T91 has taught."""
+    photos = [decode(path.read_bytes()) for path in sorted((shared_data / "T91").iterdir())]
+    high = [crops_of(torch.from_numpy(photo).permute(2, 0, 1)) for photo in photos if min(photo.shape[:2]) >= 96]
+    targets = torch.cat(high)
+    lows = as_levels(imresize(targets, 24, 24))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = SRResNet(scale=4, base_channels=24, blocks=2)
+        optimizer = torch.optim.Adam(net.parameters(), 4e-3)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=600)
+        for _ in range(600):
+            rows = torch.randint(len(targets), (8,))
+            loss = F.l1_loss(net(lows[rows] / 127.5 - 1), targets[rows] / 127.5 - 1)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    return net.eval()
+
+
+def crops_of(photo: torch.Tensor) -> torch.Tensor:
+    """Every 96 x 96 that overlaps the one before by a half, (N, 3, 96, 96)."""
+    return photo.unfold(1, 96, 48).unfold(2, 96, 48).permute(1, 2, 0, 3, 4).reshape(-1, 3, 96, 96)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("photo", PHOTOS)
+def test_the_perceptual_distance_orders_bicubic_a_pixel_net_and_the_target_as_people_do(imagenet, pixel_net, photo):
+    """A filter that only sharpens, as back projection does, would not do for the net: on the cup of coffee its rings
+    along hard edges cost as much as its sharpness gains, though it is nearer in pixels. After 50 steps the net is
+    such a filter too; after 400 it is not.
+    """
+    target = target_of(photo)
+    low = as_levels(imresize(target, 64, 64))
+    bicubic = as_levels(imresize(low, 256, 256))
+    with torch.no_grad():
+        enlarged = as_levels((pixel_net(low / 127.5 - 1) + 1) * 127.5)
+    assert luma_psnr(target, enlarged, 4).item() > luma_psnr(target, bicubic, 4).item() + 0.3
+    distance = PerceptualDistance(imagenet)
+    assert 0.98 * distance(target, bicubic).item() > distance(target, enlarged).item() > 0
 
 
 def test_the_perceptual_distance_prefers_a_shifted_level_to_a_blur_of_the_same_error(imagenet):
@@ -201,13 +238,12 @@ def assert_worse_sets_have_greater_fid(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)  # 2,400 images at 85 ms each on a quiet core
+@pytest.mark.timeout(3600)  # 1,200 images at 85 ms each, on a quiet core
 def test_fid_on_the_default_features_grows_with_noise_blur_and_dropped_modes(imagenet, fashion):
     images, labels = fashion
-    assert_worse_sets_have_greater_fid(imagenet, images, labels, rows=200)
+    assert_worse_sets_have_greater_fid(imagenet, images, labels, rows=100)
 
 
-@pytest.mark.slow
 def test_fid_on_a_classifiers_features_grows_with_noise_blur_and_dropped_modes(fashion):
     images, labels = fashion
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
@@ -216,7 +252,7 @@ def test_fid_on_a_classifiers_features_grows_with_noise_blur_and_dropped_modes(f
         images[:4000], labels[:4000], ClassifierTraining(steps=200, batch_size=64, base_channels=8)
     )
     assert float(features.name.rsplit("-", 1)[1]) > 0.7
-    assert_worse_sets_have_greater_fid(features, images[4000:], labels[4000:], rows=500)
+    assert_worse_sets_have_greater_fid(features, images[4000:], labels[4000:], rows=300)
 
 
 @pytest.fixture(scope="module")
