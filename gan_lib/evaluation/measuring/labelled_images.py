@@ -52,7 +52,7 @@ def _as_rgb(value: Any, source: DatasetImages) -> Tensor:
 def _class_of(value: Any, label: str, source: DatasetImages) -> int:
     if not np.issubdtype(np.asarray(value).dtype, np.integer) or np.ndim(value) or int(value) < 0:
         raise UserError(
-            f"features.label: the field {label} of {source.url} holds {value!r:.50}, and no class from 0 on: name the "
+            f"features.label: the field {label} of {source.url} holds {value!s:.50}, and no class from 0 on: name the "
             "field that does."
         )
     return int(value)

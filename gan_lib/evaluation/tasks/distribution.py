@@ -13,7 +13,7 @@ from gan_lib.evaluation.comparison import whole_in_cell
 from gan_lib.evaluation.data_settings import FolderImages
 from gan_lib.evaluation.inputs_shown import show_whole_input
 from gan_lib.evaluation.measured import INPUT, Measured
-from gan_lib.evaluation.measuring.sets import BLOCK, SetMember, SetMeasures, measure_sets, pack, set_measures
+from gan_lib.evaluation.measuring.sets import BLOCK, SetMeasures, SetMember, measure_sets, pack, set_measures
 from gan_lib.evaluation.prediction import Outcome, as_rgb, load_predictors, predict
 from gan_lib.evaluation.settings import DistributionSettings, GenerationSettings, UnpairedTranslationSettings
 from gan_lib.evaluation.tasks.paired_translation import require_same_size
@@ -174,7 +174,9 @@ def _translate(
             yield Measured(case.name, method, reason=str(reject))
 
 
-def _generate_piece(seeds: Sequence[int], models: Mapping[str, Model], settings: GenerationSettings) -> Iterator[SetMember]:
+def _generate_piece(
+    seeds: Sequence[int], models: Mapping[str, Model], settings: GenerationSettings
+) -> Iterator[SetMember]:
     samples = {method: _generate(seeds, model, settings) for method, model in models.items()}
     for number, seed in enumerate(seeds):
         shown = seed < settings.seed + settings.grid_rows
