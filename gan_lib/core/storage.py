@@ -352,7 +352,7 @@ def _put_and_rename(fs: FileSystem, path: str, content: bytes) -> None:
     fs.pipe_file(temporary, content)
     if type(fs).mv is AbstractFileSystem.mv:  # a copy of whatever matches a pattern: names would not be opaque
         fs.cp_file(temporary, path)
-        fs.rm_file(temporary)
+        _remove_file(fs, temporary)
     else:
         fs.mv(temporary, path)
 
