@@ -70,7 +70,7 @@ class WarmJobs(Runner):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        command = [sys.executable, str(ROOT / "tests" / "stores" / "warm_jobs.py")]
+        command = [sys.executable, "-m", "warm_jobs"]  # as a script, its own folder would come before the killing one
         with (folder / "warm.log").open("wb") as log:
             self._server = subprocess.Popen(
                 command,

@@ -53,7 +53,7 @@ def job(request: pytest.FixtureRequest, site: Site, warm: WarmJobs, known: dict[
     if request.param not in known:
         found: Job = request.param(site)
         ended = warm.run(found.name, found.settings(found.undisturbed))
-        assert not ended.killed
+        assert ended.changes and not ended.killed
         found.changes = ended.changes
         found.expected = found.result(found.undisturbed)
         found.look(found.undisturbed)
@@ -65,12 +65,15 @@ def kill_and_start_again(job: Job, runner: Runner, kills: int) -> None:
     """Kill a job so many times, each of its outputs until it is done, and see that all is as it should be."""
     moments = random.Random(f"{job.site.store.kind} {job.name} {kills}")
     left = kills
-    while left:
-        output = job.site.url(f"{job.name}-{kills}-{left}")
+    for _ in range(5 * kills):
+        if not left:
+            return
+        output = job.site.url(f"{job.name}-{uuid.uuid4().hex}")
         while runner.run(job.name, job.settings(output), next_moment(job, left, moments)).killed:
             left -= 1
             job.look(output)
         assert job.result(output) == job.expected
+    assert not left, f"{left} of {kills} kills never came"
 
 
 def next_moment(job: Job, left: int, moments: random.Random) -> int:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from emulated_store import EmulatedFileSystem
+from fsspec.asyn import sync_wrapper
 
 try:
     from s3fs import S3FileSystem
@@ -98,6 +99,11 @@ class KillingAzure(AzureBlobFileSystem):
 
     async def _rm_files(self, *arguments: Any, **options: Any) -> Any:
         return await self._changed(lambda: super(KillingAzure, self)._rm_files(*arguments, **options))
+
+    # The class has these two ways each, and not one by the other.
+    pipe_file = sync_wrapper(_pipe_file)
+    put_file = sync_wrapper(_put_file)
+    cp_file = sync_wrapper(_cp_file)
 
 
 class KillingEmulated(EmulatedFileSystem):
