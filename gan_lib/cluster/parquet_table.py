@@ -6,8 +6,9 @@ as all readers of Parquet do.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -87,13 +88,18 @@ class ParquetTable:
             except Exception:  # each version of Spark has its own
                 raise UserError(f"The table {self._url} cannot be read: {name} holds {kind}.") from None
         spark_schema = StructType(fields)
-        schema = to_arrow_schema(spark_schema)
+        schema = to_arrow_schema(spark_schema, **_in_utc(to_arrow_schema))
         pieces = [piece for file in self._files for piece in _pieces(file)]
 
         def read(piece: _Piece) -> Iterator[pa.RecordBatch]:
             return _read(piece, schema)
 
         return parallelize(self._spark, pieces, read, spark_schema)
+
+
+def _in_utc(to_arrow: Callable[..., pa.Schema]) -> dict[str, Any]:
+    """What later versions of Spark want to be told about times; earlier ones take them for UTC's by themselves."""
+    return {"timezone": "UTC"} if "timezone" in inspect.signature(to_arrow).parameters else {}
 
 
 def _pieces(file: _File) -> list[_Piece]:
