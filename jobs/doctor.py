@@ -23,6 +23,7 @@ from pydantic import BaseModel
 from gan_lib import recipes, tracking
 from gan_lib.cluster.doctor.diagnosis import Needs, diagnose
 from gan_lib.cluster.doctor.locations import Location, examined, locations_in
+from gan_lib.cluster.parquet_table import ParquetTable
 from gan_lib.cluster.session import spark_session
 from gan_lib.core import config, storage
 from gan_lib.core.errors import UserError, run_job
@@ -41,6 +42,8 @@ SETTINGS = {
     "score": "ScoreJob",
     "generate": "GenerateJob",
     "promote": "PromoteSettings",
+    "rollback": "RollbackSettings",
+    "export_dataset": "ExportDatasetJob",
 }
 """Job -> the class of its settings, in the file beside this one."""
 _SECONDS_FOR_SLOTS = 20.0
@@ -142,6 +145,8 @@ def models_of(settings: Any) -> list[str]:
         return [uri for uri in settings.models.values() if uri.startswith("models:/")]  # others lie in folders
     if hasattr(settings, "evaluation"):
         return list(settings.evaluation.models.values())  # the challenger; there may be no champion yet
+    if hasattr(settings, "champion"):
+        return [f"models:/{settings.model}@champion"]
     model = getattr(settings, "model", None)
     return [model] if isinstance(model, str) else []
 
@@ -161,7 +166,7 @@ def check_tables(spark: SparkSession, settings: Any, problems: list[str]) -> Non
         if table is None:
             continue
         try:
-            (spark.read.parquet(table) if "/" in table else spark.table(table)).schema  # noqa: B018, the look itself
+            _ = ParquetTable(spark, table).columns if "/" in table else spark.table(table).schema
         except Exception as error:
             problems.append(f"{key}.table = {table} cannot be read as a table: {str(error).splitlines()[0]}")
 

@@ -193,10 +193,11 @@ def doctor(repository: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 @pytest.mark.parametrize("file", sorted((Path(__file__).parents[2] / "conf").glob("*/*.yaml")), ids=lambda p: p.stem)
-def test_every_configuration_has_one_output_and_the_doctor_knows_its_job(doctor: ModuleType, file: Path):
+def test_the_doctor_knows_the_job_and_the_one_output_of_every_configuration(doctor: ModuleType, file: Path):
     job, settings = doctor.job_of(["--config", str(file)])
     assert job == file.parent.name
-    assert len([one for one in locations_in(settings) if one.written]) == 1
+    outputs = 0 if job == "rollback" else 1  # which moves an alias alone
+    assert len([one for one in locations_in(settings) if one.written]) == outputs
 
 
 def test_the_folder_or_the_option_says_the_job(doctor: ModuleType, repository: Path, tmp_path: Path):
