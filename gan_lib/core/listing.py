@@ -91,8 +91,11 @@ def file_at(url: str) -> Entry:
 
 
 def file_asked_for(url: str) -> Entry:
-    """As :func:`file_at`, for a request to the store where it is not local. Raises what it raises for a failure."""
-    if storage.is_local(url):
+    """As :func:`file_at`, for a request to the store where it is not local. Raises what it raises for a failure.
+
+    Web servers are not asked: their client takes a refusal for a file that is not there, and knows few etags.
+    """
+    if storage.is_local(url) or url.startswith(("http://", "https://")):
         return file_at(url)
     try:
         info = storage.details(url)

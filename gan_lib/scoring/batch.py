@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -101,12 +102,13 @@ def _score_folder(spark: SparkSession, model: Model, settings: ScoreSettings, ru
     root, folders = require_folder(folder), sources.folders(settings.input)
     sources.require_sources(model, settings.input)
     require_apart([root, *folders.values()], settings.output.url)
+    task = make_task(model, settings, run_id)
     files = list_files(root, folders)
     if not files:
         raise UserError(f"The folder {root} holds no files to score.")
     outputs = name_outputs([file.key for file in files], settings.output)
     with _own_tables(settings, run_id) as tables, counted(spark, len(files)) as count:
-        task = make_task(model, settings, run_id, count)
+        task = replace(task, count=count)
         tables.recover([_ALL])
         return tables.commit(_ALL, score_files(spark, task, root, files, outputs, settings.tasks, _ALL), facts(task))
 
@@ -129,11 +131,15 @@ def _reports(frame: DataFrame) -> list[Report]:
     return [Report.from_json(row["report"]) for row in frame.collect()]
 
 
-def make_task(model: Model, settings: ScoreSettings, run_id: str, count: Callable[[int], None]) -> ScoreTask:
-    """What the workers need to know."""
+def make_task(model: Model, settings: ScoreSettings, run_id: str) -> ScoreTask:
+    """What the workers need to know, but for whom they tell how many images are done.
+
+    Raises:
+        UserError: a value that all images share cannot be read.
+    """
     constants = sources.constants(model, settings.input)
     return ScoreTask(
-        model, settings.output, settings.tiling, settings.limits, settings.digest(), run_id, count, constants
+        model, settings.output, settings.tiling, settings.limits, settings.digest(), run_id, uncounted, constants
     )
 
 
@@ -157,19 +163,20 @@ def counted(
     try:
         accumulator = spark.sparkContext.accumulator(0)
     except Exception:  # Spark Connect has no SparkContext, and each version its own way to say so
-        yield _uncounted
+        yield uncounted
         return
     with watched(total, unit, description, lambda: accumulator.value):
         yield accumulator.add
 
 
-def _uncounted(images: int) -> None:
-    pass
+def uncounted(images: int) -> None:
+    """Where nobody counts."""
 
 
 def _score_table(spark: SparkSession, model: Model, settings: ScoreSettings, run_id: str) -> Summary:
     """Score a table in chunks; one that is committed, from the same rows in the same way, is not looked at again."""
     limit_batches(spark)
+    task = make_task(model, settings, run_id)
     frame, keys = sources.read_table(spark, model, settings.input), sources.read_keys(spark, settings.input)
     images = keys.count()
     if not images:
@@ -180,7 +187,7 @@ def _score_table(spark: SparkSession, model: Model, settings: ScoreSettings, run
     names = {chunk: _chunk_name(chunk, chunks) for chunk in range(chunks)}
     total = Summary()
     with _own_tables(settings, run_id) as tables, counted(spark, images) as count:
-        task = make_task(model, settings, run_id, count)
+        task = replace(task, count=count)
         committed = tables.recover(names.values())
         for chunk, fingerprint in _fingerprints(frame).items():
             origin = {**facts(task), "rows": fingerprint}

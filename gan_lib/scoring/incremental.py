@@ -74,22 +74,22 @@ def score_new(spark: SparkSession, model: Model, settings: ScoreSettings, run_id
     root, folders = require_folder(str(settings.input.folder)), sources.folders(settings.input)
     sources.require_sources(model, settings.input)
     require_apart([root, *folders.values()], settings.output.url)
+    task = make_task(model, settings, run_id)
     url = Tables(settings.output.url).url
     with alone(url, run_id) as lock:
         tables = Tables(settings.output.url, lock.check)
         with tables.at_work():
-            return _score_new(spark, model, settings, run_id, tables, list_files(root, folders))
+            return _score_new(spark, task, settings, tables, list_files(root, folders))
 
 
 def _score_new(
-    spark: SparkSession, model: Model, settings: ScoreSettings, run_id: str, tables: Tables, files: Sequence[File]
+    spark: SparkSession, task: ScoreTask, settings: ScoreSettings, tables: Tables, files: Sequence[File]
 ) -> Summary:
-    decision, known = _go_by(tables, str(settings.input.folder), files, model, settings)
+    decision, known = _go_by(tables, str(settings.input.folder), files, task.model, settings)
     new = [file for file in files if file.key not in known.etags]
     settled = _settled(new, decision.root, settings.incremental.settle_seconds)
     with counted(spark, len(settled)) as count:
-        task = make_task(model, settings, run_id, count)
-        total = _score(spark, task, settings, tables, decision, known, settled)
+        total = _score(spark, replace(task, count=count), settings, tables, decision, known, settled)
     return total + Summary(unsettled=len(new) - len(settled))
 
 

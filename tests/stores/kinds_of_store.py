@@ -34,10 +34,18 @@ def in_environment(values: dict[str, str]) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in values.items():
             patch.setenv(name, value)
+        _forget_file_systems()
         known = {scheme: dict(options) for scheme, options in fsspec.config.conf.items()}
         fsspec.config.set_conf_env(fsspec.config.conf)
         try:
             yield
         finally:
+            _forget_file_systems()
             fsspec.config.conf.clear()
             fsspec.config.conf.update(known)
+
+
+def _forget_file_systems() -> None:
+    """They keep the address of the server that they have spoken to."""
+    for kind in list(fsspec.registry.values()):
+        kind.clear_instance_cache()

@@ -79,7 +79,7 @@ def launch(
         reports = Reports(storage.join(attempts, uuid.uuid4().hex))
         error = _attempt(reports, train_object, arguments, settings, threads)
         found = reports.read()
-        storage.remove_tree(reports.folder)
+        storage.remove_tree(attempts)  # the last words of a killed driver's ranks may have come after the start
         ordered = [found[rank] for rank in sorted(found)]
         if len(found) == settings.processes and all(report.state == "returned" for report in ordered):
             start = {} if restarts else _start_of(spark, launched, ordered[0])
