@@ -23,9 +23,12 @@ setup-benchmarks:
 demo: setup
 	@$(call in_venv,$(VENV)) python jobs/demo.py $(if $(IMAGES),--images "$(IMAGES)") $(if $(HELD_OUT),--held-out "$(HELD_OUT)")
 
-## Everything but the slow tests, the fastest first.
+# Several processes test at once, and threads that wait for each other would burn the cores.
+one_thread = OMP_NUM_THREADS=1
+
+## Everything but the slow tests.
 test: setup
-	@$(call in_venv,$(VENV)) python -m pytest -m "not slow" -n 2 --dist loadfile
+	@$(call in_venv,$(VENV)) $(one_thread) python -m pytest -m "not slow" -n 2 --dist loadfile
 
 ## What to run after every edit: no Spark cluster, no long training.
 test-fast: setup
@@ -36,7 +39,7 @@ test-slow: setup
 
 ## The same tests on current releases, without stock Petastorm.
 test-modern: setup-modern
-	@$(call in_venv,$(MODERN)) python -m pytest -m "not slow" -n 2 --dist loadfile
+	@$(call in_venv,$(MODERN)) $(one_thread) python -m pytest -m "not slow" -n 2 --dist loadfile
 
 lint: setup
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .

@@ -74,6 +74,7 @@ def test_a_killed_executor_changes_nothing(standalone_cluster, images, clean, tm
     assert_ends_like(job, output, clean)
 
 
+@pytest.mark.slow
 def test_after_a_killed_driver_the_next_one_ends_in_the_same(standalone_cluster, images, clean, tmp_path):
     """It starts at once, while executors of the killed one may still be at work."""
     output = tmp_path / "dataset"

@@ -40,6 +40,7 @@ def test_a_folder_that_is_not_there_is_named(repository: Path, tmp_path: Path, e
     assert not (tmp_path / "out" / "versions").exists()
 
 
+@pytest.mark.slow
 def test_an_empty_folder_is_named(repository: Path, tmp_path: Path, environment):
     (tmp_path / "empty").mkdir()
     code, sentence = run_job(
@@ -53,7 +54,7 @@ def test_a_dataset_that_is_not_there_is_named(repository: Path, tmp_path: Path, 
     assert code == 2 and f"{tmp_path}/absent" in sentence
 
 
-@pytest.mark.parametrize("job", ["evaluate", "score"])
+@pytest.mark.parametrize("job", [pytest.param("evaluate", marks=pytest.mark.slow), "score"])
 def test_a_model_that_is_not_registered_is_named(job: str, repository: Path, tmp_path: Path, environment):
     model = "models={net: models:/absent@champion}" if job == "evaluate" else "model=models:/absent@champion"
     images = f"images={tmp_path}" if job == "evaluate" else f"input.folder={tmp_path}"

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
-from five_jobs import JOBS, Job
+from five_jobs import JOBS, Job, Preprocess, Score
 from job_process import NEVER, ColdJobs, Runner, WarmJobs
 from job_site import Site, bring_material, register_models
 from kinds_of_store import Store
@@ -82,6 +82,7 @@ def next_moment(job: Job, left: int, moments: random.Random) -> int:
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize("job", [Preprocess, Score], indirect=True, ids=lambda kind: kind.name)
 def test_a_killed_job_ends_as_if_undisturbed(job: Job, warm: WarmJobs):
     kill_and_start_again(job, warm, 1)
 

@@ -246,6 +246,7 @@ def server(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     started.stop()
 
 
+@pytest.mark.slow
 def test_a_model_goes_through_a_server_that_keeps_the_files_from_training_to_production(
     server: str, tmp_path: Path
 ) -> None:
