@@ -21,12 +21,16 @@ os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # Spark's workers are t
 FOUND_BY_ALL = [str(ROOT / "tests/recipes"), str(ROOT / "tests/stores")]
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [*FOUND_BY_ALL, os.environ.get("PYTHONPATH")]))
 DEAREST_LAST = ("end_to_end", "cluster")
+LONGEST = ("test_main_job.py", "test_shapes.py")
+"""Begun first by two processes side by side: begun last, one of them would wait for the other."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Cheap folders first: someone waits for the first failure after every edit."""
 
     def cost(item: pytest.Item) -> int:
+        if "PYTEST_XDIST_WORKER" in os.environ and item.path.name in LONGEST:
+            return -1
         parts = item.path.relative_to(ROOT).parts
         return next((rank + 2 for rank, name in enumerate(DEAREST_LAST) if name in parts), uses_spark(item))
 
