@@ -39,11 +39,11 @@ class Store:
 
     def client(self) -> MlflowClient:
         """A client of both that leaves mlflow's global state alone."""
-        from mlflow import MlflowClient
+        from gan_lib.tracking.registry_client import RegistryClient
 
         for chatty in ("alembic", "mlflow.store.db.utils"):  # twenty lines for each new SQLite file
             logging.getLogger(chatty).setLevel(logging.WARNING)
-        return MlflowClient(tracking_uri=self.uri, registry_uri=self.registry_uri)
+        return RegistryClient(tracking_uri=self.uri, registry_uri=self.registry_uri)
 
     @contextmanager
     def explained(self, doing: str) -> Iterator[None]:

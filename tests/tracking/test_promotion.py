@@ -336,6 +336,22 @@ def test_without_the_claim_two_would_both_believe_that_they_moved_it(
     assert outcomes_of([lambda c=c: promote(c, YES, settings) for c in contenders]) == [None, None]
 
 
+def test_a_new_tag_or_alias_that_several_set_at_once_is_set_and_none_of_them_fails(settings: TrackingSettings) -> None:
+    """MLflow looks and then inserts: its database refuses whoever inserts second."""
+    writers = [tracking.store_of(settings).client() for _ in range(6)]
+    for attempt in range(5):
+        key = f"key{attempt}"
+        for write in (
+            lambda client, value, key=key: client.set_registered_model_tag(NAME, key, value),
+            lambda client, value, key=key: client.set_model_version_tag(NAME, "3", key, value),
+            lambda client, value, key=key: client.set_registered_model_alias(NAME, key, value),
+        ):
+            writes = [partial(write, client, "1" if number % 2 else "2") for number, client in enumerate(writers)]
+            assert outcomes_of(writes) == [None] * len(writers)
+        assert {writers[0].get_registered_model(NAME).tags[key], aliases(settings)[key]} <= {"1", "2"}
+        assert writers[0].get_model_version(NAME, "3").tags[key] in {"1", "2"}
+
+
 def test_a_claim_whose_owner_was_killed_is_passed_over(
     settings: TrackingSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
