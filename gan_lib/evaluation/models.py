@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import tempfile
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from gan_lib.core.errors import UserError
 from gan_lib.export.artifact import DESCRIPTION, WEIGHTS, Artifact
 from gan_lib.export.trust import trusted_packages
 from gan_lib.scoring.model import Model, fetch, shared
+from gan_lib.scoring.model_cache import digest_of
 from gan_lib.tracking import TrackingSettings
 
 if TYPE_CHECKING:
@@ -51,9 +51,8 @@ def fetch_model(spark: SparkSession, uri: str, tracking: TrackingSettings, trust
         for name, content in files.items():
             Path(scratch, name).write_bytes(content)
         description = Artifact.load(scratch, trusted).description
-    digest = hashlib.sha256(b"".join(files[name] for name in sorted(files))).hexdigest()
     allowed = trusted_packages(trusted)
-    return UnregisteredModel(folder, "", None, digest, description, allowed, shared(spark, files))
+    return UnregisteredModel(folder, "", None, digest_of(files), description, allowed, shared(spark, files))
 
 
 def _artifact_folder(uri: str) -> str:

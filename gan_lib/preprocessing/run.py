@@ -76,8 +76,8 @@ class Run:
             done = [fact["statuses"] for fact in facts]
             duplicates = self._find_duplicates(done)
             manifest, files = self._assemble(done, duplicates, self._merge(facts, duplicates))
-            if left_out := [message for fact in facts for message in fact[UNAVAILABLE]]:
-                manifest.source[UNAVAILABLE] = {"count": len(left_out), "first": left_out[0]}
+            if messages := [message for fact in facts for message in fact[UNAVAILABLE]]:
+                manifest.source[UNAVAILABLE] = {"count": len(messages), "first": messages[0]}
             return versions.commit(self.settings.output, manifest, files, storage.join(self.folder, "complete"))
 
     @cached_property

@@ -19,8 +19,8 @@ from gan_lib.core import storage
 from gan_lib.core.config import with_absolute_urls
 from gan_lib.core.errors import TooManyRejects, UserError
 from gan_lib.core.listing import require_folder
-from gan_lib.scoring import sources
-from gan_lib.scoring.files import File, in_tasks, list_files, name_outputs, require_apart
+from gan_lib.scoring.inputs import sources
+from gan_lib.scoring.inputs.files import File, in_tasks, list_files, name_outputs, require_apart
 from gan_lib.scoring.model import Model
 from gan_lib.scoring.results.numbered import NumberedRecords
 from gan_lib.scoring.results.rows import Report, Summary

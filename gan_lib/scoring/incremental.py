@@ -17,9 +17,9 @@ from gan_lib.core import storage
 from gan_lib.core.config import with_absolute_urls
 from gan_lib.core.errors import DecisionNeeded, UserError
 from gan_lib.core.listing import require_folder
-from gan_lib.scoring import sources
 from gan_lib.scoring.batch import counted, facts, make_task, score_files
-from gan_lib.scoring.files import File, list_files, name_outputs, require_apart
+from gan_lib.scoring.inputs import sources
+from gan_lib.scoring.inputs.files import File, list_files, name_outputs, require_apart
 from gan_lib.scoring.model import Model
 from gan_lib.scoring.results.numbered import NumberedRecords
 from gan_lib.scoring.results.rows import Summary

@@ -25,7 +25,7 @@ from gan_lib.core.images import Limits
 from gan_lib.core.ordered_map import map_in_order
 from gan_lib.core.stores.failures import problem_of
 from gan_lib.export.artifact import pad_to_divisor
-from gan_lib.scoring.inputs import WITH_PIXELS, InputDecoder
+from gan_lib.scoring.inputs.decoders import WITH_PIXELS, InputDecoder
 from gan_lib.scoring.predictor import OutOfMemory, TilePredictor
 from gan_lib.scoring.tiling.canvas import BlendingCanvas, Canvas, DiskCanvas, MemoryCanvas
 from gan_lib.scoring.tiling.tiles import Tile, plan, split, whole
@@ -49,7 +49,7 @@ class Request:
     read: Callable[[], bytes]
     """Gives the encoded image."""
     read_beside: Callable[[], Mapping[str, Any]] = dict
-    """Gives what goes into the net beside the image, see :func:`gan_lib.scoring.inputs.columns_beside`."""
+    """Gives what goes into the net beside the image, see :func:`gan_lib.scoring.inputs.decoders.columns_beside`."""
     tag: Any = None
     """The caller's own, e.g. where the result goes."""
     content: bytes = b""
@@ -57,7 +57,7 @@ class Request:
     decoded_bytes: int = 0
     """What the pixels will take, as their headers promise."""
     inputs: dict[str, NDArray] = field(default_factory=dict)
-    """Decoded, see :meth:`gan_lib.scoring.inputs.InputDecoder.decode`."""
+    """Decoded, see :meth:`gan_lib.scoring.inputs.decoders.InputDecoder.decode`."""
     canvas: Canvas | None = None
     tiles_left: int = 0
     result: Any = None
@@ -172,7 +172,7 @@ class Pipeline:
 
     ``finish`` turns an image's full canvas into its ``result``. ``known`` looks at an image that was read and says
     whether it was scored before; it is then skipped. Both are called from threads. The artifact goes from image to
-    image, see :func:`gan_lib.scoring.inputs.require_image_to_image`.
+    image, see :func:`gan_lib.scoring.inputs.decoders.require_image_to_image`.
     """
 
     def __init__(

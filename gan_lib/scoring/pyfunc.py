@@ -23,7 +23,7 @@ from gan_lib.core.images import Limits
 from gan_lib.export.artifact import Artifact
 from gan_lib.export.signature import column_of, input_columns
 from gan_lib.scoring.encoding.encoders import to_bytes
-from gan_lib.scoring.inputs import require_image_to_image
+from gan_lib.scoring.inputs.decoders import require_image_to_image
 from gan_lib.scoring.pipeline import Pipeline, Request
 from gan_lib.scoring.predictor import TilePredictor
 from gan_lib.scoring.settings import EncodingSettings, TilingSettings

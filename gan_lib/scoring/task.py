@@ -29,7 +29,13 @@ from gan_lib.scoring.settings import OutputSettings, TilingSettings
 
 REPORT_SCHEMA = "report string"
 """What a task sends to the driver: one :class:`gan_lib.scoring.results.rows.Report`."""
-_FILE_LISTS = ("keys", "etags", "outputs", "problems", "beside")  # the columns of files, see gan_lib.scoring.files
+_FILE_LISTS = (
+    "keys",
+    "etags",
+    "outputs",
+    "problems",
+    "beside",
+)  # see gan_lib.scoring.inputs.files
 _COUNTED_AT_ONCE = 256  # images; each count is a message to the driver
 
 

@@ -12,7 +12,7 @@ from gan_lib.cluster.session import forget_zip_importers
 from gan_lib.core.images import Limits
 from gan_lib.export.signature import column_of, input_columns
 from gan_lib.scoring.encoding.encoders import to_bytes
-from gan_lib.scoring.inputs import require_image_to_image
+from gan_lib.scoring.inputs.decoders import require_image_to_image
 from gan_lib.scoring.model import Model, fetch, predictor_in_worker
 from gan_lib.scoring.pipeline import Pipeline, Request
 from gan_lib.scoring.settings import EncodingSettings, TilingSettings

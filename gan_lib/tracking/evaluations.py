@@ -6,8 +6,8 @@ import math
 import time
 from collections.abc import Mapping
 
-from gan_lib.tracking.model_card import LOGGED_MODEL_TAG, fitting_json
-from gan_lib.tracking.models import resolve
+from gan_lib.tracking.registry.model_card import LOGGED_MODEL_TAG, fitting_json
+from gan_lib.tracking.registry.models import resolve
 from gan_lib.tracking.runs import Run
 
 EVALUATION = "gan_lib_evaluation"

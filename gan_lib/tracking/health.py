@@ -8,7 +8,7 @@ from functools import partial
 from urllib.parse import urlsplit
 
 from gan_lib.core.errors import UserError
-from gan_lib.tracking.models import resolve
+from gan_lib.tracking.registry.models import resolve
 from gan_lib.tracking.settings import TrackingSettings
 from gan_lib.tracking.store import Store, store_of
 

@@ -20,7 +20,7 @@ from gan_lib.export.receptive_field import receptive_halo
 from gan_lib.nets.srresnet import SRResNet
 from gan_lib.tracking import TrackingSettings
 from gan_lib.tracking.evaluations import EVALUATION, EVALUATION_RUN
-from gan_lib.tracking.model_card import LOGGED_MODEL_TAG
+from gan_lib.tracking.registry.model_card import LOGGED_MODEL_TAG
 
 
 @pytest.fixture

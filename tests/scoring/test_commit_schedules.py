@@ -20,7 +20,7 @@ from gan_lib.core import config, storage
 from gan_lib.core.errors import MachineInTrouble, StoreUnavailable, UserError
 from gan_lib.core.stores.commit_record import decode
 from gan_lib.scoring import incremental
-from gan_lib.scoring.files import File
+from gan_lib.scoring.inputs.files import File
 from gan_lib.scoring.results import tables as tables_module
 from gan_lib.scoring.results.rows import REJECTED, SCHEMA, SCORED, RowWriter
 from gan_lib.scoring.results.tables import CommitRecord, Tables

@@ -17,7 +17,7 @@ from gan_lib.core.images import Limits, PixelFormat, decode, encode_png
 from gan_lib.export.artifact import Artifact, to_values
 from gan_lib.export.ports import Image
 from gan_lib.scoring.generation.inputs import latents
-from gan_lib.scoring.inputs import require_image_to_image
+from gan_lib.scoring.inputs.decoders import require_image_to_image
 from gan_lib.scoring.pipeline import Pipeline, Request
 from gan_lib.scoring.predictor import TilePredictor
 from gan_lib.scoring.settings import TilingSettings

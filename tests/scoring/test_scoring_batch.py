@@ -17,7 +17,7 @@ from gan_lib.core.errors import TooManyRejects, UserError
 from gan_lib.core.images import decode
 from gan_lib.scoring.batch import require_few_rejects, score
 from gan_lib.scoring.encoding import provenance
-from gan_lib.scoring.files import File, in_tasks, name_outputs
+from gan_lib.scoring.inputs.files import File, in_tasks, name_outputs
 from gan_lib.scoring.model import Model
 from gan_lib.scoring.results.rows import Summary
 from gan_lib.scoring.results.tables import Tables

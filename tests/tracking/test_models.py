@@ -30,8 +30,8 @@ from gan_lib.export.ports import Audio, Image, Label, Latent, Mask, Notes, Port,
 from gan_lib.export.receptive_field import receptive_halo
 from gan_lib.nets.dcgan import DCGANGenerator
 from gan_lib.nets.srresnet import SRResNet
-from gan_lib.tracking.model_card import fitting_json
-from gan_lib.tracking.model_files import input_example, model_signature
+from gan_lib.tracking.registry.model_card import fitting_json
+from gan_lib.tracking.registry.model_files import input_example, model_signature
 
 TRAINING = {"recipe": {"name": "srresnet", "scale": 2}, "data": {"url": "s3://corpus/patches"}}
 

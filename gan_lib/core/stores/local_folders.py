@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from collections.abc import Callable
 
 from gan_lib.core import storage
 from gan_lib.core.stores.failures import problem_of
@@ -24,15 +25,7 @@ def link_file(old: str, new: str) -> bool:
     """
     if not (is_local(old) and is_local(new)):
         return False
-    source, target = storage.open_store(old)[1], storage.open_store(new)[1]
-    try:
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        os.link(source, target)
-    except OSError as error:
-        if error.errno in _NO_LINKS:
-            return False
-        raise problem_of(error, new) or error from error
-    return True
+    return _named(os.link, old, new, refusals=_NO_LINKS)
 
 
 def remove_empty_folder(url: str) -> None:
@@ -47,12 +40,17 @@ def move_folder(old: str, new: str) -> bool:
 
     Of several who move folders to one name at once, one wins. Raises what :func:`link_file` raises.
     """
+    return _named(os.rename, old, new, refusals=_IN_THE_WAY)
+
+
+def _named(give_name: Callable[[str, str], None], old: str, new: str, refusals: frozenset[int]) -> bool:
+    """Call ``give_name`` in a folder that is made for ``new``; False where it fails by one of ``refusals``."""
     source, target = storage.open_store(old)[1], storage.open_store(new)[1]
     try:
         os.makedirs(os.path.dirname(target), exist_ok=True)
-        os.rename(source, target)
+        give_name(source, target)
     except OSError as error:
-        if error.errno in _IN_THE_WAY:
+        if error.errno in refusals:
             return False
         raise problem_of(error, new) or error from error
     return True

@@ -18,7 +18,7 @@ from gan_lib.evaluation.measuring.pairs import PairMeasures, pair_measures
 from gan_lib.evaluation.prediction import TASKS, Outcome, load_predictors, predict
 from gan_lib.evaluation.settings import PairedTranslationSettings
 from gan_lib.evaluation.tasks.pairs import measure_pairs
-from gan_lib.scoring.inputs import columns_beside, require_image_to_image
+from gan_lib.scoring.inputs.decoders import columns_beside, require_image_to_image
 from gan_lib.scoring.model import Model
 from gan_lib.scoring.predictor import TilePredictor
 

@@ -18,7 +18,6 @@ from gan_lib.core import storage
 from gan_lib.core.config import with_absolute_urls
 from gan_lib.core.errors import TooManyRejects
 from gan_lib.scoring.batch import counted
-from gan_lib.scoring.files import TASKS_A_SLOT
 from gan_lib.scoring.generation.commits import CommitRecord, Commits
 from gan_lib.scoring.generation.inputs import InputReader
 from gan_lib.scoring.generation.outputs.publishing import publish, require_unpublished
@@ -28,6 +27,7 @@ from gan_lib.scoring.generation.row_sources import Rows, RowSource, source_of
 from gan_lib.scoring.generation.rows import SampleRow
 from gan_lib.scoring.generation.settings import DatasetOutput, GenerateSettings
 from gan_lib.scoring.generation.task import GenerateTask, Part
+from gan_lib.scoring.inputs.files import TASKS_A_SLOT
 from gan_lib.scoring.model import Model
 
 if TYPE_CHECKING:

@@ -19,9 +19,9 @@ from gan_lib.cluster.session import forget_zip_importers
 from gan_lib.cluster.slots import default_parallelism
 from gan_lib.core.errors import UserError
 from gan_lib.export.ports import Label, Latent, Port
-from gan_lib.scoring.files import TASKS_A_SLOT
 from gan_lib.scoring.generation.rows import SampleRow
 from gan_lib.scoring.generation.settings import RowsSettings
+from gan_lib.scoring.inputs.files import TASKS_A_SLOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

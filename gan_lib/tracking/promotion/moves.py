@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gan_lib.core.errors import DecisionNeeded
-from gan_lib.tracking.models import ModelVersion, find, resolve
 from gan_lib.tracking.promotion.claim import claimed
 from gan_lib.tracking.promotion.tags import (
     ACCEPTED,
@@ -26,6 +25,7 @@ from gan_lib.tracking.promotion.tags import (
     tag_kept_champion,
     tag_replaced_champion,
 )
+from gan_lib.tracking.registry.models import ModelVersion, find, resolve
 from gan_lib.tracking.settings import TrackingSettings
 from gan_lib.tracking.store import store_of
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from gan_lib.core.errors import DecisionNeeded
-from gan_lib.tracking.models import ModelVersion, find, resolve
 from gan_lib.tracking.promotion.claim import claimed
 from gan_lib.tracking.promotion.moves import CHAMPION, require_champion, set_previous
 from gan_lib.tracking.promotion.tags import BY, CHALLENGE, NONE, PROMOTION, REPLACED, RESTORED, ROLLED_BACK
+from gan_lib.tracking.registry.models import ModelVersion, find, resolve
 from gan_lib.tracking.settings import TrackingSettings
 from gan_lib.tracking.store import TrackingError, store_of
 

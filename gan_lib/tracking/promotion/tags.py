@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gan_lib.tracking.model_card import LONGEST_TAG, fitting_json
+from gan_lib.tracking.registry.model_card import LONGEST_TAG, fitting_json
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
-from gan_lib.tracking.logged_models import keep_model, link_version, log_metrics_of
-from gan_lib.tracking.model_card import DIGEST_TAG, LOGGED_MODEL_TAG, ModelCard
+from gan_lib.tracking.registry.logged_models import keep_model, link_version, log_metrics_of
+from gan_lib.tracking.registry.model_card import DIGEST_TAG, LOGGED_MODEL_TAG, ModelCard
 from gan_lib.tracking.runs import Run
 from gan_lib.tracking.settings import TrackingSettings
 from gan_lib.tracking.store import Store, TrackingError, store_of
@@ -32,14 +32,14 @@ def register(run: Run, folder: str, name: str, alias: str | None = None) -> Mode
     """Save the artifact in ``folder`` (any store) to ``run`` and make it a new version of the model ``name``.
 
     Any artifact will do; its ports say which columns the model takes and gives, see
-    :mod:`gan_lib.tracking.model_files`. A run may register several models; one that it has registered before under
-    this name stays the version that it is. What the version tells of itself is a :class:`ModelCard` of the run.
+    :mod:`gan_lib.tracking.registry.model_files`. A run may register several models; one that it has registered before
+    under this name stays the version that it is. What the version tells of itself is a :class:`ModelCard` of the run.
 
     Raises:
         ArtifactError: ``folder`` holds no artifact.
         TrackingError: the registry refuses or is away.
     """
-    from gan_lib.tracking.model_files import copy_artifact  # which imports torch
+    from gan_lib.tracking.registry.model_files import copy_artifact  # which imports torch
 
     store = run.address.store
     client = store.client()
@@ -72,7 +72,7 @@ def _registered_before(client: Any, name: str, run_id: str, digest: str) -> str 
 def _new_version(client: Any, run_id: str, artifact: str, name: str, digest: str) -> str:
     """Upload the artifact and register it, whole with all that it tells of itself."""
     from gan_lib.export.description import read_description
-    from gan_lib.tracking.model_files import save_model
+    from gan_lib.tracking.registry.model_files import save_model
 
     described = read_description(artifact)
     run = client.get_run(run_id)

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gan_lib.tracking.model_card import DIGEST_TAG, ModelCard
+from gan_lib.tracking.registry.model_card import DIGEST_TAG, ModelCard
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

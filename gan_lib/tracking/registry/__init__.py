@@ -1,0 +1,1 @@
+"""Registered models: their files, their cards, and where MLflow keeps them."""
