@@ -12,7 +12,7 @@ from gan_lib.cluster.parquet_table import ParquetTable
 from gan_lib.core import storage
 from gan_lib.core.errors import UserError
 from gan_lib.core.listing import require_folder
-from gan_lib.scoring.inputs.decoders.decoders import WITH_PIXELS, columns_beside, require_image_to_image
+from gan_lib.scoring.inputs.decoders import WITH_PIXELS, columns_beside, require_image_to_image
 from gan_lib.scoring.model import Model
 from gan_lib.scoring.settings import InputSettings
 
