@@ -20,8 +20,8 @@ os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # Spark's workers are t
 # The file systems of the tests' own stores are found in the same way.
 FOUND_BY_ALL = [str(ROOT / "tests/recipes"), str(ROOT / "tests/stores")]
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [*FOUND_BY_ALL, os.environ.get("PYTHONPATH")]))
-# Equal to the last bit is said of float32: where nobody asks for another precision, no test computes in bfloat16 on some
-# machines and not on others. This is how oneDNN's users hide the units, and our "auto" looks there.
+# Equal to the last bit is said of float32: unless it asks for another precision, no test computes in bfloat16 on some
+# machines and not on others. This is how users of oneDNN hide the units, and our "auto" looks there.
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE")
 DEAREST_LAST = ("end_to_end", "cluster")
 LONGEST = ("test_main_job.py", "test_shapes.py")
