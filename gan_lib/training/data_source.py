@@ -14,7 +14,7 @@ from torch import Tensor
 from gan_lib.core.random import derive_seed
 from gan_lib.dataset.catalog import Dataset, open_dataset
 from gan_lib.dataset.info import DatasetInfo, FieldInfo
-from gan_lib.loading.caches.choice import open_caches
+from gan_lib.loading.caches.choice import CacheChoice, open_caches
 from gan_lib.loading.loader import Loader
 from gan_lib.recipes.protocol import Batch, Recipe
 from gan_lib.training.distributed.group import Group
@@ -109,15 +109,19 @@ class TensorDataSource:
 
 
 class LoadedDataSource:
-    """Rows of a published dataset, read by a loader."""
+    """Rows of a published dataset, read by a loader, which ``cache`` serves."""
 
-    def __init__(self, loader: Loader) -> None:
-        self._loader = loader
+    def __init__(self, loader: Loader, cache: CacheChoice) -> None:
+        self._loader, self._cache = loader, cache
         self.forever = loader.forever
         self.set_batch_size = loader.set_batch_size
         self.state_dict = loader.state_dict
         self.load_state_dict = loader.load_state_dict
-        self.close = loader.close
+
+    def close(self) -> None:
+        """See :class:`DataSource`."""
+        self._loader.close()
+        self._cache.close()
 
     def info(self) -> DatasetInfo:
         """See :class:`DataSource`."""
@@ -228,7 +232,7 @@ def open_data_source(
     def open_loader(
         dataset: Dataset, seed: int, collate: Callable[[Batch], Batch] | None, device: torch.device
     ) -> DataSource:
-        cache = open_caches(dataset, data.cache)
+        cache = open_caches(dataset, data.cache, rows_wanted=training.images)
         loader = Loader(
             dataset,
             batch_size=training.batch_size // group.size,
@@ -241,7 +245,7 @@ def open_data_source(
             decoded_cache=cache.decoded,
             collate=collate,
         )
-        return LoadedDataSource(loader)
+        return LoadedDataSource(loader, cache)
 
     collate = recipe.collate if type(recipe).collate is not Recipe.collate else None
     if datasets.domain_b is None:

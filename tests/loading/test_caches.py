@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,8 +22,10 @@ from gan_lib.core import config
 from gan_lib.core.config import ConfigError
 from gan_lib.dataset.catalog import Dataset, open_dataset
 from gan_lib.dataset.schema import ArrayField, DatasetError, ListField, ScalarField, Schema
-from gan_lib.loading.caches.choice import CacheChoice, choose_cache, free_memory, open_caches
+from gan_lib.loading.caches import choice as choosing
+from gan_lib.loading.caches.choice import CacheChoice, choose_cache, open_caches
 from gan_lib.loading.caches.decoded import DecodedCache, bytes_of_kept_row
+from gan_lib.loading.caches.machine import free_memory, lies_in_memory
 from gan_lib.loading.caches.settings import CacheSettings
 from gan_lib.loading.caches.stored import StoredCache
 from gan_lib.loading.loader import Loader
@@ -167,7 +170,7 @@ def _slowly(read: Callable[[Loader, int], Any]) -> Callable[[Loader, int], Any]:
 
 
 def test_nothing_is_made_where_nothing_is_cached(images: Dataset, tmp_path: Path):
-    choice = open_caches(images, CacheSettings(folder=str(tmp_path / "cache")))
+    choice = open_caches(images, CacheSettings(kind="none", folder=str(tmp_path / "cache")))
     assert kind_of(choice) == "none" and not (tmp_path / "cache").exists()
 
 
@@ -177,9 +180,62 @@ def test_a_decoded_cache_of_what_has_no_fixed_shape_is_refused_with_the_fields_n
         Loader(texts, batch_size=5, decoded_cache=choice.decoded)
 
 
+def test_what_is_read_once_is_not_cached_unless_configured(images: Dataset):
+    once = {"free_disk": PLENTY, "free_memory": PLENTY, "remote": True, "rows_wanted": images.rows}
+    choice = choose_cache(images, AUTO, **once)
+    assert kind_of(choice) == "none" and "none of its rows is read twice" in choice.reason
+    assert kind_of(choose_cache(images, AUTO, **{**once, "rows_wanted": images.rows + 1})) == "decoded"
+    assert kind_of(choose_cache(images, CacheSettings(kind="stored", folder="/cache"), **once)) == "stored"
+
+
+def test_a_cache_in_no_folder_of_the_users_own_goes_with_its_last_reader(
+    images: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    plain = labels_of_two_epochs(images)
+    ranks = [open_caches(images, CacheSettings()) for _ in range(2)]
+    assert labels_of_two_epochs(images, decoded_cache=ranks[0].decoded) == plain
+    (kept,) = (tmp_path / "temporary").rglob("image.rows")
+    ranks[0].close()
+    assert kept.exists(), "another rank reads it"
+    assert labels_of_two_epochs(images, decoded_cache=ranks[1].decoded) == plain
+    ranks[1].close()
+    assert not list((tmp_path / "temporary").glob("*/")), "nothing is left behind"
+    named = open_caches(images, CacheSettings(folder=str(tmp_path / "named")))
+    labels_of_two_epochs(images, decoded_cache=named.decoded)
+    named.close()
+    assert list((tmp_path / "named").rglob("image.rows"))
+
+
+def test_a_folder_in_memory_gives_no_more_than_memory_may_take(
+    images: Dataset, full_disk: Path, monkeypatch: pytest.MonkeyPatch
+):
+    assert lies_in_memory(full_disk / "cache") and not lies_in_memory(Path("/proc/self"))
+    monkeypatch.setattr(choosing, "free_memory", lambda: 1000)
+    assert kind_of(choice := open_caches(images, CacheSettings(kind="stored", folder=str(full_disk)))) == "stored"
+    assert choice.stored is not None and choice.stored.max_bytes <= 500
+
+
 def test_free_memory_is_less_than_the_machine_has():
     total = int(Path("/proc/meminfo").read_text().split()[1]) * 1024
     assert 0 < free_memory() <= total
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_the_smallest_limit_of_all_groups_that_the_process_is_in_bounds_free_memory(tmp_path: Path, version: int):
+    limit, used, stat = (
+        ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file {0}\ntotal_active_file 0\n"),
+        ("memory.max", "memory.current", "inactive_file {0}\nactive_file 0\n"),
+    )[version - 1]
+    (tmp_path / "own").write_text("9:cpu:/elsewhere\n" + ("4:memory:/slice/job" if version == 1 else "0::/slice/job"))
+    below = tmp_path / "groups" / ("memory" if version == 1 else "")
+    for name, bound, page_cache in (("slice", "5000", 700), ("slice/job", "9000" if version == 1 else "max", 0)):
+        (below / name).mkdir(parents=True)
+        (below / name / limit).write_text(bound)
+        (below / name / used).write_text("1000")
+        (below / name / "memory.stat").write_text(stat.format(page_cache))
+    assert free_memory(tmp_path / "groups", tmp_path / "own") == 5000 - 1000 + 700
+    assert free_memory(tmp_path / "none", tmp_path / "own") > 5000
 
 
 @pytest.fixture

@@ -1,25 +1,23 @@
-"""Which cache serves a dataset on a machine: a pure choice, and the measuring of the machine beside it."""
+"""Which cache serves a dataset on a machine: a pure choice, and the opening of what was chosen beside it."""
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
 import getpass
 import logging
 import os
-import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-
-import psutil
 
 from gan_lib.core import storage
 from gan_lib.dataset.array_fields import CompressedArrayField
 from gan_lib.dataset.catalog import Dataset
 from gan_lib.dataset.schema import Field, ImageField
 from gan_lib.loading.caches.decoded import DecodedCache, bytes_of_kept_row
-from gan_lib.loading.caches.folder_lock import bytes_below
+from gan_lib.loading.caches.folder_lock import TemporaryFolder
+from gan_lib.loading.caches.machine import free_disk, free_memory, lies_in_memory
 from gan_lib.loading.caches.settings import CacheSettings
 from gan_lib.loading.caches.stored import StoredCache
 
@@ -39,29 +37,52 @@ class CacheChoice:
     decoded: DecodedCache | None
     stored: StoredCache | None
     reason: str
+    temporary: TemporaryFolder | None = None
+    """where the caches lie, if they are not to outlast their use"""
+
+    def close(self) -> None:
+        """Once no loader reads by it any more: remove what is temporary, unless another process uses it still."""
+        if self.temporary is not None:
+            self.temporary.close()
 
 
-def open_caches(dataset: Dataset, settings: CacheSettings) -> CacheChoice:
-    """The caches that ``settings`` ask for on this machine; the choice is logged."""
+def open_caches(dataset: Dataset, settings: CacheSettings, rows_wanted: int | None = None) -> CacheChoice:
+    """The caches that ``settings`` ask for on this machine; the choice is logged.
+
+    ``rows_wanted`` is how many rows all ranks together will read, if that is known.
+    """
     if settings.kind == "none":  # no folder is made
         return choose_cache(dataset, settings, 0, 0, False)
     folder = Path(storage.absolute(settings.folder or _default_folder()))
+    temporary = None
     try:
+        if settings.folder is None:
+            temporary = TemporaryFolder(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        # What is cached there already may be used again, or is thrown out.
-        free_disk = shutil.disk_usage(folder).free + bytes_below(folder)
+        disk = free_disk(folder)
     except OSError as error:  # a training does not end for want of a cache
         choice = CacheChoice(None, None, f"{dataset.url} is not cached, for {folder} cannot be used: {error}.")
         logger.warning("%s", choice.reason)
         return choice
+    memory = free_memory()
+    if lies_in_memory(folder):
+        disk = min(disk, int(memory * _PART_OF_FREE_MEMORY))
     settings = settings.model_copy(update={"folder": str(folder)})
-    choice = choose_cache(dataset, settings, free_disk, free_memory(), not storage.is_local(dataset.url))
+    remote = not storage.is_local(dataset.url)
+    choice = choose_cache(dataset, settings, disk, memory, remote, rows_wanted)
     logger.info("%s", choice.reason)
-    return choice
+    if temporary is not None and choice.decoded is None and choice.stored is None:
+        temporary.close()
+    return dataclasses.replace(choice, temporary=temporary)
 
 
 def choose_cache(
-    dataset: Dataset, settings: CacheSettings, free_disk: int, free_memory: int, remote: bool
+    dataset: Dataset,
+    settings: CacheSettings,
+    free_disk: int,
+    free_memory: int,
+    remote: bool,
+    rows_wanted: int | None = None,
 ) -> CacheChoice:
     """The cache that ``settings`` ask for, of ``dataset``.
 
@@ -69,25 +90,12 @@ def choose_cache(
         free_disk: bytes that all caches in the folder may take, what they take already included.
         free_memory: bytes that are free for the page cache.
         remote: the dataset does not lie on a disk of this machine.
+        rows_wanted: how many rows all ranks together will read; None: not known.
     """
     max_bytes = min(int(free_disk * _PART_OF_FREE_DISK), settings.max_bytes or free_disk)
-    choose = _CHOOSERS[settings.kind]
-    return choose(_Candidates(dataset, settings.folder or _default_folder(), max_bytes, free_memory, remote))
-
-
-def free_memory() -> int:
-    """Bytes of memory that this process and the page cache may still take, a container's limit observed."""
-    available = psutil.virtual_memory().available
-    with contextlib.suppress(OSError, ValueError):  # no cgroup v2, or no limit ("max")
-        group = Path("/sys/fs/cgroup")
-        limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
-        reclaimable = sum(
-            int(line.split()[1])
-            for line in (group / "memory.stat").read_text().splitlines()
-            if line.startswith(("inactive_file ", "active_file "))
-        )
-        available = min(available, limit - used + reclaimable)
-    return max(available, 0)
+    folder = settings.folder or _default_folder()
+    read_again = rows_wanted is None or rows_wanted > dataset.rows
+    return _CHOOSERS[settings.kind](_Candidates(dataset, folder, max_bytes, free_memory, remote, read_again))
 
 
 @dataclass(frozen=True)
@@ -99,6 +107,7 @@ class _Candidates:
     max_bytes: int
     free_memory: int
     remote: bool
+    read_again: bool
 
     @property
     def decoded(self) -> DecodedCache:
@@ -134,6 +143,8 @@ class _Candidates:
 
 def _auto(candidates: _Candidates) -> CacheChoice:
     url, against = candidates.dataset.url, candidates.against_decoded()
+    if not candidates.read_again:
+        return CacheChoice(None, None, f"{url} is not cached: none of its rows is read twice.")
     if against is None:
         return CacheChoice(candidates.decoded, None, f"{url} is cached decoded: all its rows fit.")
     also_against = candidates.against_stored()

@@ -18,7 +18,7 @@ import numpy as np
 
 from gan_lib.dataset.catalog import Dataset
 from gan_lib.dataset.schema import DatasetError
-from gan_lib.loading.caches.folder_lock import bytes_below, lock
+from gan_lib.loading.caches.folder_lock import bytes_below, lock, throw_out
 from gan_lib.loading.decode.row_copy import copy_rows
 
 logger = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class DecodedCache:
         except OSError as error:
             logger.warning("%s is not cached in %s, which cannot be written: %s.", dataset.url, self.folder, error)
             with contextlib.suppress(OSError):
-                _thrown_out(own)  # unless another process uses what is there
+                throw_out(own)  # unless another process uses what is there
             return None
 
     def _open(self, dataset: Dataset, own: Path) -> DecodedRows:
@@ -83,7 +83,7 @@ class DecodedCache:
         for path in sorted(others, key=lambda path: path.stat().st_mtime):
             if sum(others.values()) + wanted <= self.max_bytes:
                 break
-            if _thrown_out(path):
+            if throw_out(path):
                 del others[path]
         return max(min(self.max_bytes - sum(others.values()), wanted), 0)
 
@@ -91,16 +91,6 @@ class DecodedCache:
 def bytes_of_kept_row(dataset: Dataset) -> int:
     """Bytes of disk for one decoded row, and for the mark that it is there."""
     return 1 + sum(field.row_dtype.itemsize for field in dataset.schema)
-
-
-def _thrown_out(folder: Path) -> bool:
-    try:
-        alone = lock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    shutil.rmtree(folder, ignore_errors=True)
-    os.close(alone)
-    return True
 
 
 class DecodedRows:

@@ -1,10 +1,11 @@
-"""A lock on a folder that processes of one machine share, and what the folder holds."""
+"""Folders that processes of one machine share: the locks on them, what they hold, and how they go."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
 import os
+import shutil
 from pathlib import Path
 
 
@@ -23,6 +24,35 @@ def lock(folder: Path, kind: int) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def throw_out(folder: Path) -> bool:
+    """Remove ``folder`` unless another process uses it; whether it went."""
+    try:
+        alone = lock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    shutil.rmtree(folder, ignore_errors=True)
+    os.close(alone)
+    return True
+
+
+class TemporaryFolder:
+    """A folder that is made for the first process that uses it, and goes with the last. A killed one may leave it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        self._in_use: int | None = lock(folder, fcntl.LOCK_SH)
+        folder.mkdir(exist_ok=True)
+
+    def close(self) -> None:
+        """Use it no more. Files in it that are still mapped stay readable."""
+        if self._in_use is not None:
+            os.close(self._in_use)
+            self._in_use = None
+            with contextlib.suppress(OSError):  # it lies where the machine clears up
+                throw_out(self._folder)
 
 
 def bytes_below(folder: Path) -> int:

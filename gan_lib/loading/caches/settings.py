@@ -13,12 +13,13 @@ from gan_lib.core.config import Settings, Url
 class CacheSettings(Settings):
     """What each machine keeps of the dataset for later epochs. No cache changes a batch."""
 
-    kind: Literal["auto", "decoded", "stored", "none"] = "none"
+    kind: Literal["auto", "decoded", "stored", "none"] = "auto"
     """decoded: rows as the training takes them, which spares the decoder. stored: row groups as they were read, which
-    spares a remote store. auto: decoded where all of it fits, else stored for a remote store where that fits, else
-    none."""
+    spares a remote store. auto: decoded where half of the free memory and the disk hold all of it, else stored for a
+    remote store where the disk holds that, else none; and none where no row is read twice."""
     folder: Url | None = None
-    """On a disk of the machine; None: below its folder for temporary files."""
+    """On a disk of the machine, where it stays for later trainings; None: below the machine's folder for temporary
+    files, and removed when the training ends."""
     max_bytes: int | None = Field(default=None, gt=0)
     """Of disk, for all that is cached in the folder; None: four fifths of what is free."""
 
