@@ -1,7 +1,8 @@
 """One MLflow run, written from the driver and from rank 0 at once.
 
-Metrics and samples go through a spool file: logging one never waits for a server, and a server that is away, or a
-process that is killed, loses none. Everything else (parameters, tags, texts, datasets) is written at once and raises.
+Metrics, samples and a rank's tags go through a spool file: logging one never waits for a server, and a server that is
+away, or a process that is killed, loses none. Everything else (parameters, tags, texts, datasets) is written at once
+and raises.
 Passwords in URLs are cut out of all of it.
 Only client calls are used: mlflow's fluent functions keep global state and end a run that another process still writes.
 """
@@ -70,6 +71,10 @@ class Run:
         now = int(time.time() * 1000)
         entries = [{"metric": _legal(k), "value": float(v), "time": now, "step": images} for k, v in metrics.items()]
         self._spool.put(*entries)
+
+    def log_tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags of the run. Returns at once; :meth:`set_tags` waits for the server."""
+        self._spool.put(*({"tag": key, "value": without_credentials(value)} for key, value in tags.items()))
 
     def log_image(self, name: str, image: np.ndarray, images: int = 0) -> None:
         """Log an image, H x W x 3 or H x W uint8, as ``samples/NAME/IMAGES.png``.
@@ -164,14 +169,15 @@ class Run:
             logger.warning("%s entries of run %s did not reach MLflow; they wait in %s.", left, self.id, self._folder)
 
     def _deliver(self, entries: Sequence[Entry]) -> None:
-        from mlflow.entities import Metric
+        from mlflow.entities import Metric, RunTag
         from mlflow.exceptions import MlflowException
 
         client = self.address.store.client()
         metrics = [Metric(e["metric"], e["value"], e["time"], e["step"]) for e in entries if "metric" in e]
+        tags = [RunTag(e["tag"], e["value"]) for e in entries if "tag" in e]
         try:
-            if metrics:
-                client.log_batch(self.id, metrics=metrics)
+            if metrics or tags:
+                client.log_batch(self.id, metrics=metrics, tags=tags)
             for entry in entries:
                 if "file" in entry:
                     _deliver_file(client, self.id, Path(entry["file"]), entry["as"])

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gan_lib.core.errors import UserError
+from gan_lib.core.precision import dtype_of
 from gan_lib.core.random import seed_torch
 from gan_lib.nets.layout import set_layout
 from gan_lib.recipes.protocol import Batch, Logs, Progress, Recipe, Update
@@ -33,6 +34,8 @@ class Engine:
             UserError: its optimisers, updates or averages do not fit its nets, or each other.
         """
         self.recipe, self.settings, self.group, self.device = recipe, settings, group, device
+        self.dtype = dtype_of(settings.precision, device)
+        """What nets compute in. ``auto`` is this rank's answer: who trains on several lets them agree on one."""
         self.progress = Progress()
         self.meter = Meter()
         _bring(recipe, settings, group, device)
@@ -160,7 +163,7 @@ class Engine:
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The precision that losses and metrics are computed in. No scaler: bfloat16 has float32's range."""
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.settings.precision == "bfloat16")
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16)
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and numbers only; every rank must call it, since each has a ``rank_state`` of its own."""

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from gan_lib.core import storage
 from gan_lib.core.allocator import keep_freed_memory
 from gan_lib.core.errors import UserError
+from gan_lib.core.precision import dtype_of
 from gan_lib.core.progress_bar import progress_bar
 from gan_lib.core.random import seed_torch
 from gan_lib.dataset.info import DatasetInfo
@@ -25,6 +26,7 @@ from gan_lib.training.distributed.group import Group
 from gan_lib.training.early_stopping import EarlyStopping
 from gan_lib.training.engine import Engine
 from gan_lib.training.exports import export
+from gan_lib.training.precision import Choice, Format, choose
 from gan_lib.training.samples import log_samples
 from gan_lib.training.settings import TrainingSettings, TrainSettings
 from gan_lib.training.time_budget import TimeBudget
@@ -96,7 +98,9 @@ def set_up_torch(settings: TrainingSettings, device: torch.device) -> None:
         torch.cuda.set_device(device)
         torch.backends.cudnn.benchmark = not settings.deterministic
         torch.set_float32_matmul_precision("high")
-    torch.use_deterministic_algorithms(settings.deterministic and device.type == "cuda")
+    deterministic = settings.deterministic and device.type == "cuda"
+    if torch.are_deterministic_algorithms_enabled() != deterministic:  # to set it imports a compiler, which takes 1.5 s
+        torch.use_deterministic_algorithms(deterministic)
 
 
 def _built(
@@ -150,6 +154,7 @@ class Training:
         self._early_stopping = EarlyStopping(settings.checkpoint)
         self._saved_at: int | None = None
         self._metrics: dict[str, float] = {}
+        self._precision: Choice | None = None
         self._entered = entered
         self._start: dict[str, float] = {}
 
@@ -165,11 +170,23 @@ class Training:
             self._checkpoints.sweep()
             newest = patiently(self._checkpoints.newest, self._checkpoints.folder)
         images = int(engine.group.broadcast_from_rank0(-1 if newest is None else newest[0], engine.device))
+        began_in: Format | None = None
         if images >= 0:
             state = newest[1] if newest is not None else self._state_after(images)
             self._load(state, images)
+            began_in = state.get("precision")
         elif init_from is not None:
             engine.init_from(averaged_weights(init_from), source=init_from)
+        self._choose_precision(began_in)
+
+    def _choose_precision(self, began_in: Format | None) -> None:
+        """Let all ranks compute in one number format, and write down which; rank 0 says so."""
+        engine = self._engine
+        self._precision = choose(self._settings.training.precision, began_in, engine.group, engine.device)
+        engine.dtype = dtype_of(self._precision.format, engine.device)
+        if engine.group.rank == 0:
+            self._precision.tell()
+            self._tracker.log_tags({"gan_lib.precision": self._precision.format})
 
     def run(self) -> dict[str, float]:
         """Train to the end and export; returns the numbers that :func:`train` describes."""
@@ -212,8 +229,9 @@ class Training:
         """A line on rank 0: images done, images a second, and how long it will still take."""
         left = max(0, self._settings.training.images - self._engine.progress.images)
         if self._engine.group.rank == 0:
-            recipe = self._settings.recipe
-            return progress_bar(left, "images", f"train {recipe.name}" if recipe is not None else "train")
+            recipe, precision = self._settings.recipe, self._precision
+            named = "train" if recipe is None else f"train {recipe.name}"
+            return progress_bar(left, "images", named if precision is None else f"{named} in {precision.format}")
         return tqdm(disable=True)
 
     def _images_in_time(self, first: int, seconds: float) -> int:
@@ -258,6 +276,7 @@ class Training:
             "data_source": self._data_source.state_dict(),
             "early_stopping": self._early_stopping.state_dict(),
             "data": {} if self._settings.data is None else versions_of(self._settings.data),
+            "precision": None if self._precision is None else self._precision.began_in,
         }
         if engine.group.rank == 0:
             self._checkpoints.save(state, engine.progress.images, self._early_stopping.best_images)

@@ -10,6 +10,7 @@ from pydantic import Field, SerializeAsAny, model_serializer, model_validator
 from gan_lib import recipes
 from gan_lib.core import config
 from gan_lib.core.config import ChosenByName, Settings, Url
+from gan_lib.core.precision import Precision
 from gan_lib.dataset.info import DatasetInfo
 from gan_lib.loading.caches.settings import CacheSettings
 from gan_lib.recipes.protocol import Recipe
@@ -63,8 +64,9 @@ class TrainingSettings(Settings):
     """Images after which half of a running average is new, where the recipe does not say. 0: it is the last state."""
     bad_steps: int = Field(10, ge=0)
     """Updates whose gradient is not finite are skipped; the training stops once one was skipped more often."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """bfloat16: nets compute in it where torch's autocast thinks it safe, while weights stay float32."""
+    precision: Precision = "auto"
+    """bfloat16: nets compute in it where torch's autocast thinks it safe, while weights stay float32. auto: bfloat16
+    where every rank's device has units for it, else float32; a training that goes on keeps what it began in."""
     compile: bool = False
     """Compile each net: minutes at the start, faster steps from then on."""
     channels_last: bool = True

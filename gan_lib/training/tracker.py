@@ -14,6 +14,9 @@ class Tracker(Protocol):
     def log_metrics(self, metrics: Mapping[str, float], images: int) -> None:
         """Log numbers at ``images`` images seen."""
 
+    def log_tags(self, tags: Mapping[str, str]) -> None:
+        """Log what is so for the whole run, by name; a name that is logged again takes the new value."""
+
     def log_image(self, name: str, image: np.ndarray, images: int) -> None:
         """Log an image, H x W x 3 uint8 RGB, at ``images`` images seen."""
 
@@ -25,6 +28,9 @@ class SilentTracker:
     """Logs nothing: for ranks other than 0, tests and benchmarks."""
 
     def log_metrics(self, metrics: Mapping[str, float], images: int) -> None:
+        """Nothing happens."""
+
+    def log_tags(self, tags: Mapping[str, str]) -> None:
         """Nothing happens."""
 
     def log_image(self, name: str, image: np.ndarray, images: int) -> None:

@@ -13,10 +13,14 @@ class RecordingTracker:
     def __init__(self) -> None:
         self.metrics: list[tuple[int, dict[str, float]]] = []
         self.images: list[tuple[int, str, np.ndarray]] = []
+        self.tags: dict[str, str] = {}
         self.files: list[tuple[int, str, bytes]] = []
 
     def log_metrics(self, metrics: Mapping[str, float], images: int) -> None:
         self.metrics.append((images, dict(metrics)))
+
+    def log_tags(self, tags: Mapping[str, str]) -> None:
+        self.tags |= tags
 
     def log_image(self, name: str, image: np.ndarray, images: int) -> None:
         self.images.append((images, name, image))

@@ -27,9 +27,12 @@ IMAGES = 168
 EVERY = 24  # does not divide an epoch of 48: where the data source stands matters
 
 
-@pytest.mark.parametrize("recipe", ["srresnet", "dcgan", "wgan_gp", "cyclegan"])
-def test_a_killed_training_ends_in_the_same_bits(recipe, patches, tmp_path):
-    spans = {"training": {"images": IMAGES}, "checkpoint": {"every": EVERY, "keep": 20}}
+@pytest.mark.parametrize(
+    ("recipe", "precision"),
+    [("srresnet", "auto"), ("dcgan", "auto"), ("wgan_gp", "auto"), ("cyclegan", "auto"), ("dcgan", "bfloat16")],
+)
+def test_a_killed_training_ends_in_the_same_bits(recipe, precision, patches, tmp_path):
+    spans = {"training": {"images": IMAGES, "precision": precision}, "checkpoint": {"every": EVERY, "keep": 20}}
     whole = settings_of(recipe, patches, tmp_path / "whole", **spans, data={"cache": {"kind": "none"}})
     killed = settings_of(recipe, patches, tmp_path / "killed", **spans)
     kill_at_a_random_moment(killed, tmp_path)

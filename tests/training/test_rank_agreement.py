@@ -68,3 +68,8 @@ def test_tensors_of_any_shape_are_gathered_in_rank_order(ranks):
 
 def test_a_metric_of_all_ranks_is_that_of_all_rows(ranks):
     assert [rank["validation/mean"] for rank in ranks] == [pytest.approx((16 + 16 + 1) / 9)] * 2
+
+
+def test_one_rank_without_units_for_bfloat16_lets_all_compute_in_float32(ranks):
+    reason = "rank 1 finds no units for bfloat16 (oneDNN is limited to AVX512_CORE), though it began in bfloat16"
+    assert [rank["precision"] for rank in ranks] == [["float32", "bfloat16", reason]] * 2

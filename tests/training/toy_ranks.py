@@ -17,6 +17,7 @@ from toy_recipes import Number, Toy, Weight, engine_of
 
 from gan_lib.metrics.metric import Mean
 from gan_lib.recipes.protocol import Update
+from gan_lib.training import precision as training_precision
 from gan_lib.training.distributed.group import Group
 from gan_lib.training.validation import HeldOut, measure
 
@@ -26,10 +27,17 @@ CPU = torch.device("cpu")
 def main(rank: int, world_size: int, meeting: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=world_size)
     group = Group(rank, world_size)
-    found = {**one_step(group), **two_optimisers(group), **gathered(group), **measured(group)}
+    found = {**precision(group), **one_step(group), **two_optimisers(group), **gathered(group), **measured(group)}
     print(json.dumps(found))
     sys.stdout.flush()
     os._exit(0)  # as the launcher's ranks do: gloo's threads may abort an interpreter that is taken down
+
+
+def precision(group: Group) -> dict[str, Any]:
+    """Only rank 0 finds units for bfloat16, and the training began in it."""
+    training_precision.has_bfloat16_units = lambda device: group.rank == 0
+    chosen = training_precision.choose("auto", "bfloat16", group, CPU)
+    return {"precision": [chosen.format, chosen.began_in, chosen.reason]}
 
 
 def one_step(group: Group) -> dict[str, Any]:
