@@ -1,12 +1,16 @@
 """The process between Spark (or the driver) and the ranks of one machine: torchrun, made honest.
 
-Run as ``python -m gan_lib.training.launch.agent REPORTS THREADS OPTIONS... SCRIPT ARGUMENTS...``. Takes the place of
-pyspark's own wrapper, which drops torchrun's exit code. This one runs torchrun within itself, ends with its exit code,
-says which rank was killed by what, and goes down with its parent, its ranks with it.
+Run as ``python -m gan_lib.training.launch.agent REPORTS THREADS START_METHOD OPTIONS... SCRIPT ARGUMENTS...``. Takes
+the place of pyspark's own wrapper, which drops torchrun's exit code. This one runs torchrun within itself, ends with
+its exit code, says which rank was killed by what, and goes down with its parent, its ranks with it.
+
+Ranks on CPUs are forks of this process, which has imported torch by then: each would need seconds for that. Ranks on
+GPUs are spawned, for CUDA does not work in a fork of a process that has looked for devices.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import sys
@@ -15,35 +19,37 @@ from collections.abc import Sequence
 
 import psutil
 
+from gan_lib.training.launch import rank_process
 from gan_lib.training.launch.parent_watch import on_parent_death
-from gan_lib.training.launch.reports import FOLDER_VARIABLE, Reports
+from gan_lib.training.launch.reports import FOLDER_VARIABLE, STARTED_VARIABLE, Reports
 
 _SECONDS_TO_STOP = 5.0
-STARTED_VARIABLE = "GAN_LIB_AGENT_STARTED"
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the ranks of this machine and return the exit code."""
     started = time.time()
-    reports, threads, *torchrun = arguments
+    reports, threads, start_method, *torchrun = arguments
     os.setsid()  # Ctrl-C in a terminal is for the driver, which then stops us
     on_parent_death(_stop_with_all_ranks)
     os.environ[FOLDER_VARIABLE] = reports
     os.environ[STARTED_VARIABLE] = str(started)
     os.environ["OMP_NUM_THREADS"] = threads
     os.environ["TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE"] = "[rank ${rank}] "
-    return _torchrun(torchrun, Reports(reports))
+    return _torchrun(start_method, torchrun, Reports(reports))
 
 
-def _torchrun(arguments: Sequence[str], reports: Reports) -> int:
+def _torchrun(start_method: str, arguments: Sequence[str], reports: Reports) -> int:
     from torch.distributed import run as torchrun
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-    options = torchrun.parse_args(["--tee=3", *arguments])
+    options = torchrun.parse_args(["--tee=3", "--run-path", f"--start-method={start_method}", *arguments])
     options.training_script_args = [options.training_script, *options.training_script_args]
-    options.training_script = "gan_lib.training.launch.rank_process"
-    options.module = True
+    options.training_script = rank_process.__file__
+    if start_method == "fork":
+        _import_what_ranks_need()
+    sys.stdout.flush()  # else each rank would write it as well
     try:
         torchrun.run(options)
     except ChildFailedError as error:
@@ -54,6 +60,12 @@ def _torchrun(arguments: Sequence[str], reports: Reports) -> int:
     except SignalException as error:
         return 128 + error.sigval
     return 0
+
+
+def _import_what_ranks_need() -> None:
+    """The training, and torch's compiler: the first step of any of torch's optimisers imports it, used or not."""
+    for name in ("torch._dynamo", "gan_lib.training.loop"):
+        importlib.import_module(name)
 
 
 def _stop_with_all_ranks() -> None:

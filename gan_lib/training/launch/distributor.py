@@ -21,7 +21,7 @@ class RankDistributor(TorchDistributor):
     def __init__(self, settings: LaunchSettings, reports: Reports, threads: int) -> None:
         # In local mode the ranks see this machine's GPUs as they are; Spark need not have been told of them.
         super().__init__(settings.processes, settings.local, use_gpu=settings.gpus and not settings.local)
-        self._run_ranks = partial(_run_agent, reports.folder, threads)
+        self._run_ranks = partial(_run_agent, reports.folder, threads, "spawn" if settings.gpus else "fork")
 
     def run(self, train_object: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> None:
         """Run a function (its results go into the reports) or the script at a path, with ``args``, on all ranks."""
@@ -30,7 +30,9 @@ class RankDistributor(TorchDistributor):
         self._run(train_object, self._run_ranks, *args, **kwargs)
 
 
-def _run_agent(reports: str, threads: int, input_params: dict[str, Any], script: str, *arguments: Any) -> None:
+def _run_agent(
+    reports: str, threads: int, start_method: str, input_params: dict[str, Any], script: str, *arguments: Any
+) -> None:
     """Run this machine's ranks: in the driver (local mode) or in a Spark task, until all have ended.
 
     Raises:
@@ -38,7 +40,7 @@ def _run_agent(reports: str, threads: int, input_params: dict[str, Any], script:
     """
     command = TorchDistributor._create_torchrun_command(input_params, script, *arguments)
     module = command.index("pyspark.ml.torch.torch_run_process_wrapper")
-    command[module : module + 1] = ["gan_lib.training.launch.agent", reports, str(threads)]
+    command[module : module + 1] = ["gan_lib.training.launch.agent", reports, str(threads), start_method]
     try:
         TorchDistributor._execute_command(command, log_streaming_client=input_params.get("log_streaming_client"))
     except RuntimeError:

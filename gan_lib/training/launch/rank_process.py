@@ -1,6 +1,6 @@
 """One rank's process: runs the script that it was started for and says how that ended.
 
-Run by torchrun as ``python -m gan_lib.training.launch.rank_process SCRIPT ARGUMENTS...``.
+Run by torchrun as a file, with SCRIPT ARGUMENTS..., in a fork of the agent's process or one that the agent spawned.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+import numpy as np
 import psutil
 
 from gan_lib.core.errors import RankLost, UserError
-from gan_lib.training.launch.agent import STARTED_VARIABLE
 from gan_lib.training.launch.parent_watch import on_parent_death
-from gan_lib.training.launch.reports import Report, Reports
+from gan_lib.training.launch.reports import STARTED_VARIABLE, Report, Reports
 
 _BROKEN_CONNECTION = re.compile(
     r"connection (was )?(closed|reset|refused|aborted)|broken pipe|remote process exited|network error|socket timeout",
@@ -46,9 +46,9 @@ class Reporting:
 
 
 def main(script: str, *arguments: str) -> None:
-    """Run ``script`` as if it were started by itself. Does not return: the process ends."""
-    faulthandler.enable()
-    on_parent_death(lambda: os.killpg(os.getpgid(0), signal.SIGKILL))  # torchrun made us leader of our own group
+    """Run ``script`` as if it were started by itself. Returns, to torchrun, only if all went well."""
+    _forget_the_agent()
+    on_parent_death(lambda: os.killpg(os.getpgid(0), signal.SIGKILL))
     rank, reports = _this_rank(), Reports.of_this_process()
     reports.write(Report(rank, "started", times=_times()))
     sys.argv = [script, *arguments]
@@ -65,7 +65,20 @@ def main(script: str, *arguments: str) -> None:
     if known is None or not known.final:
         reports.write(Report(rank, "returned", times=_times()))
     _finish()  # only now: a client of a remote store has threads that end here
-    _leave(0)
+
+
+def _forget_the_agent() -> None:
+    """Become what a process that was started by itself is: leader of its group, with the usual answers to signals."""
+    os.setsid()
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # torchrun has the kernel send it where the agent dies: see on_parent_death
+    atexit._clear()  # what the agent wants done at its own end
+    faulthandler.enable()
+    sys.stdout.reconfigure(write_through=True)  # type: ignore[union-attr]
+    np.random.seed()  # noqa: NPY002 - not the agent's state, which is the same in all ranks
 
 
 def _report_of(rank: int, error: BaseException) -> Report:
@@ -86,7 +99,11 @@ def _own_traceback(error: BaseException) -> traceback.TracebackException:
 
 
 def _finish() -> None:
-    """What Python does at its end, but for taking the interpreter down: wait for threads, call exit functions."""
+    """What Python does at its end, but for taking the interpreter down: wait for threads, call exit functions.
+
+    Torchrun then waits for the other ranks, and leaves this process without taking the interpreter down, as
+    :func:`_leave` does.
+    """
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
 

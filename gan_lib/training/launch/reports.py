@@ -22,6 +22,7 @@ State = Literal["started", "returned", "raised", "exited", "killed", "cut off"]
 """``cut off``: the connection to another rank broke. ``started``, and nothing after it: lost without a word."""
 
 FOLDER_VARIABLE = "GAN_LIB_RANK_REPORTS"
+STARTED_VARIABLE = "GAN_LIB_AGENT_STARTED"
 
 
 @dataclass(frozen=True)
