@@ -28,7 +28,7 @@ one_thread = OMP_NUM_THREADS=1
 
 ## Everything but the slow tests.
 test: setup
-	@$(call in_venv,$(VENV)) $(one_thread) python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
+	@$(call in_venv,$(VENV)) $(one_thread) python -m pytest -m "not slow" -n 3 --dist loadfile --no-loadscope-reorder
 
 ## What to run after every edit: no Spark cluster, no long training.
 test-fast: setup
@@ -39,7 +39,7 @@ test-slow: setup
 
 ## The same tests on current releases, without stock Petastorm.
 test-modern: setup-modern
-	@$(call in_venv,$(MODERN)) $(one_thread) python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
+	@$(call in_venv,$(MODERN)) $(one_thread) python -m pytest -m "not slow" -n 3 --dist loadfile --no-loadscope-reorder
 
 lint: setup
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
