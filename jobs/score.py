@@ -10,18 +10,21 @@ incremental.enabled).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from importlib import import_module
 
 from gan_lib import tracking
 from gan_lib.cluster.session import spark_session
 from gan_lib.core import config
 from gan_lib.core.errors import run_job
-from gan_lib.scoring.batch import require_all_read, require_few_rejects, score
-from gan_lib.scoring.incremental import score_new
-from gan_lib.scoring.model import fetch
+from gan_lib.core.meanwhile import meanwhile
 from gan_lib.scoring.results.rows import Summary
 from gan_lib.scoring.results.tables import Tables
 from gan_lib.scoring.settings import ScoreSettings
 from gan_lib.tracking import TrackingSettings
+
+SCORING = "gan_lib.scoring.batch"
+"""Imported while Spark starts, for it brings torch along."""
 
 
 class ScoreJob(ScoreSettings):
@@ -35,7 +38,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Score the input, and write down what became of it."""
     job = config.from_command_line(ScoreJob, "Score every image of a folder or a table by a registered model.", argv)
     settings = ScoreSettings.model_validate(job.model_dump(exclude={"tracking"}))
-    spark = spark_session("score")
+    with meanwhile(partial(import_module, SCORING), partial(tracking.first_use, job.tracking)):
+        spark = spark_session("score")
+    from gan_lib.scoring.batch import require_all_read, require_few_rejects, score
+    from gan_lib.scoring.incremental import score_new
+    from gan_lib.scoring.model import fetch
+
     with tracking.run(job.tracking, "score", settings.model_dump(), job.model_dump()) as run:
         model = fetch(spark, settings.model, job.tracking, settings.trusted_packages)
         run.set_tags({"gan_lib.model": model.uri, "gan_lib.model_run": model.run_id or ""})
@@ -59,6 +67,7 @@ def write_down(run: tracking.Run, settings: ScoreSettings, summary: Summary) -> 
         "output_megapixels": summary.megapixels,
         "work_seconds": summary.seconds,
         **{f"rejected.{reason}": count for reason, count in summary.reasons.items()},
+        **{f"scored.{precision}": count for precision, count in summary.precisions.items()},
     }
     run.log_metrics({name: float(value) for name, value in numbers.items()})
 
@@ -66,7 +75,8 @@ def write_down(run: tracking.Run, settings: ScoreSettings, summary: Summary) -> 
 def describe(settings: ScoreSettings, summary: Summary) -> str:
     """What a person wants to read at the end."""
     tables = Tables(settings.output.url)
-    text = f"{summary.scored} images scored ({summary.megapixels:.1f} megapixels), {summary.kept} kept"
+    formats = "".join(f", {count} in {precision}" for precision, count in summary.precisions.items())
+    text = f"{summary.scored} images scored ({summary.megapixels:.1f} megapixels{formats}), {summary.kept} kept"
     text += f", {summary.rejected} rejected: see {tables.rejects}" if summary.rejected else ""
     text += f", {summary.unsettled} changed just now and left to the next run" if summary.unsettled else ""
     return f"{text}. Results: {settings.output.url}, table: {tables.results}"

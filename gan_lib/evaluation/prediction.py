@@ -26,12 +26,18 @@ Piece = TypeVar("Piece")
 
 TASKS = 256
 """Most tasks that an evaluation is cut into."""
-_IN_MEMORY = TilingSettings(canvas_megabytes=1024)  # above any image that the limits let through
+# Canvases above any image that the limits let through; and the precision in which measures can be compared.
+_MEASURED = TilingSettings(canvas_megabytes=1024, precision="float32")
 
 
 def load_predictors(models: Mapping[str, Model]) -> dict[str, TilePredictor]:
-    """The models by name, on the device of this worker's task."""
-    return {name: predictor_in_worker(model, _IN_MEMORY) for name, model in models.items()}
+    """The models by name, on the device of this worker's task.
+
+    They compute in float32, whatever they are served in: a measure must not depend on which machine took it, and
+    bfloat16, where it is served, is bound to be the same to the eye (:mod:`gan_lib.scoring.precision`). The other way
+    round two models, or two runs of one, could only be compared on machines of one kind.
+    """
+    return {name: predictor_in_worker(model, _MEASURED) for name, model in models.items()}
 
 
 def predict(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+from functools import lru_cache
 
 import torch
 
@@ -24,10 +26,13 @@ def dtype_served(artifact: Artifact, precision: Precision, device: torch.device)
     """The number format for ``artifact``, which gives an image and lies on ``device``, where ``precision`` is wished.
 
     Where that is bfloat16, the net is first run in both formats on the example that its ports make. It is served in
-    float32, with a warning, where the results are further apart than :data:`MOST_LEVELS` and :data:`MEAN_LEVELS` allow.
+    float32, with a warning, where the results are further apart than :data:`MOST_LEVELS` and :data:`MEAN_LEVELS` allow,
+    and where ``precision`` is ``auto`` and ``device`` has no units for bfloat16.
     """
     dtype = dtype_of(precision, device)
     if dtype == torch.float32:
+        if precision == "auto":
+            _say_that_units_are_missing(device)
         return dtype
     most, mean = levels_apart(artifact, device, dtype)
     if most <= MOST_LEVELS and mean <= MEAN_LEVELS:
@@ -38,6 +43,13 @@ def dtype_served(artifact: Artifact, precision: Precision, device: torch.device)
         *(most, mean, MOST_LEVELS, MEAN_LEVELS),
     )
     return torch.float32
+
+
+@lru_cache  # once in a process, however many models it serves
+def _say_that_units_are_missing(device: torch.device) -> None:
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA")
+    limited = f" (oneDNN is limited to {limit})" if limit and device.type == "cpu" else ""
+    logger.warning("Models are served in float32: this %s has no units for bfloat16%s.", device.type, limited)
 
 
 @torch.inference_mode()

@@ -59,6 +59,11 @@ class TilePredictor:
             turned = [i == self._image or isinstance(port, Mask | LabelMap) for i, port in enumerate(self._ports)]
             self._forward = ensembled(self._run_net, turned)
 
+    @property
+    def precision(self) -> str:
+        """The number format that it computes in, by name: ``float32`` or ``bfloat16``."""
+        return str(self.dtype).removeprefix("torch.")
+
     @torch.inference_mode()
     def run(self, batch: Sequence[Tensor]) -> Tensor:
         """One tensor for each input, on the CPU -> (B, channels, scale*h, scale*w) uint8 on the CPU.

@@ -29,10 +29,12 @@ class TilingSettings(Settings):
     """A net that sees the whole image is run whole up to this many input pixels, and above it in blended tiles."""
     overlap: int = Field(default=64, ge=2)
     """Input pixels over which two blended tiles fade into each other."""
-    precision: Precision = "float32"
+    precision: Precision = "auto"
     """float32 is exact; bfloat16 computes in half the bits, on CPUs and GPUs that have units for it two to five times
-    as fast, with most values the same and none off by more than two levels of 255 (else the model stays in float32, and
-    the log says so). auto: bfloat16 where a worker's device has such units."""
+    as fast, with most values the same. auto: bfloat16 where the device of the worker that has the image has such units
+    and the model, tried before it is served, is off by no more than
+    :data:`gan_lib.scoring.precision.MOST_LEVELS` of 255; else float32, and the log says so. What an image was computed
+    in stands in its row and in its file."""
     self_ensemble: bool = False
     """Average over the 8 flips and quarter turns of the image: 8 times the work for some 0.1 dB (EDSR, 2017)."""
 

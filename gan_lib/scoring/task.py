@@ -48,6 +48,8 @@ class Tag:
     source_etag: str | None = None
     source_sha256: str | None = None
     """Of all that goes into the net."""
+    precision: str | None = None
+    """Number format that the result was computed in, where there is one."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,9 @@ class ScoreTask:
         return self._score(self._requests_of_rows(batches), commit)
 
     def _score(self, requests: Iterator[Request], commit: str) -> Iterator[pa.RecordBatch]:
-        pipeline = Pipeline(predictor_in_worker(self.model, self.tiling), self.limits, self._finish, self._known)
+        predictor = predictor_in_worker(self.model, self.tiling)
+        finish = partial(self._finish, predictor.precision)
+        pipeline = Pipeline(predictor, self.limits, finish, self._known)
         rows = RowWriter(Tables(self.output.url).staged_rows, commit)
         uncounted = 0
         for request in pipeline.run(requests):
@@ -127,13 +131,16 @@ class ScoreTask:
         if found is None or any(found.get(key) != value for key, value in self._provenance(request).items()):
             return False
         request.width, request.height = int(found["width"]), int(found["height"])
+        tag.precision = found.get("precision")
         return True
 
-    def _finish(self, request: Request) -> None:
+    def _finish(self, precision: str, request: Request) -> None:
         assert request.canvas is not None
         tag: Tag = request.tag
+        tag.precision = precision
         facts = {
             **self._provenance(request),
+            "precision": precision,
             "width": str(request.width),
             "height": str(request.height),
             "run": self.run,
@@ -171,6 +178,7 @@ class ScoreTask:
             "model": self.model.name,
             "model_version": self.model.version,
             "settings": self.settings,
+            "precision": None if rejected else tag.precision,
             "run": self.run,
             "scored_at": datetime.datetime.now(datetime.timezone.utc),
         }

@@ -86,17 +86,18 @@ def scorer(
     model: Model, settings: EncodingSettings, tiling: TilingSettings, limits: Limits
 ) -> Callable[..., Iterator[pd.DataFrame]]:
     """The function that runs in the workers: of one column, or of several in the order of the model's signature."""
-    facts = {"model": model.name, "version": model.version, "run": model.run_id or ""}
+    origin = {"model": model.name, "version": model.version, "run": model.run_id or ""}
     columns = [column.name for column in input_columns(model.description)]
     image = column_of(model.description.inputs, str(model.description.image_input))
 
-    def finish(request: Request) -> None:
+    def finish(precision: str, request: Request) -> None:
         assert request.canvas is not None
-        request.result = to_bytes(request.canvas, settings, facts)
+        request.result = to_bytes(request.canvas, settings, {**origin, "precision": precision})
 
     # pandas_udf reads the annotations of this function, which must be types and not strings.
     def score(batches):  # type: ignore[no-untyped-def]
-        pipeline = Pipeline(predictor_in_worker(model, tiling), limits, finish)
+        predictor = predictor_in_worker(model, tiling)
+        pipeline = Pipeline(predictor, limits, partial(finish, predictor.precision))
         yield from _in_batches(pipeline.run(_requests(batches, columns, image)))
         forget_zip_importers()
 

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.dataset
+import pyarrow.parquet as pq
 import pytest
 import torch
 from bad_images import encoded, photo
@@ -18,6 +26,8 @@ from gan_lib.export.ports import Image
 from gan_lib.scoring.pipeline import Pipeline, Request
 from gan_lib.scoring.precision import MEAN_LEVELS, MOST_LEVELS, dtype_served
 from gan_lib.scoring.predictor import TilePredictor
+from gan_lib.scoring.results.rows import SCHEMA, SCORED, RowWriter, Summary
+from gan_lib.scoring.results.tables import CommitRecord, Tables
 from gan_lib.scoring.settings import OutputSettings, ScoreSettings, TilingSettings
 
 CPU = torch.device("cpu")
@@ -74,6 +84,60 @@ def test_a_net_that_cannot_bear_it_stays_in_float32_and_the_log_says_why(caplog:
     assert "served in float32: in bfloat16 its results are off by up to" in caplog.text
     content = encoded("PNG", photo(40, 50))
     assert np.array_equal(results(cancelling(), content, precision="bfloat16"), results(cancelling(), content))
+
+
+SERVE = """
+import logging, torch
+from gan_lib.core.precision import has_bfloat16_units
+from gan_lib.scoring.predictor import TilePredictor
+from gan_lib.scoring.settings import TilingSettings
+from scoring_nets import enlarger
+
+logging.basicConfig(format="%(levelname)s %(message)s")
+served = [TilePredictor(enlarger(), torch.device("cpu"), TilingSettings()).precision for _ in range(2)]
+print(*served, has_bfloat16_units(torch.device("cpu")))
+"""
+
+
+def in_a_process_of_its_own(limit: str) -> subprocess.CompletedProcess[str]:
+    """Serve two models as oneDNN limited to ``limit`` would."""
+    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": limit, "PYTHONPATH": str(Path(__file__).parent)}
+    return subprocess.run(
+        [sys.executable, "-c", SERVE], env=environment, capture_output=True, text=True, check=True, timeout=300
+    )
+
+
+def test_where_the_units_are_hidden_it_serves_in_float32_and_says_so_once() -> None:
+    done = in_a_process_of_its_own("AVX512_CORE")
+    assert done.stdout.split() == ["float32", "float32", "False"]
+    (sentence,) = (line for line in done.stderr.splitlines() if "bfloat16" in line)
+    assert sentence == (
+        "WARNING Models are served in float32: this cpu has no units for bfloat16 (oneDNN is limited to AVX512_CORE)."
+    )
+
+
+def test_where_there_are_units_it_serves_in_bfloat16_by_itself() -> None:
+    done = in_a_process_of_its_own("DEFAULT")
+    *served, units = done.stdout.split()
+    if units == "False":
+        pytest.skip("this CPU has no units for bfloat16")
+    assert served == ["bfloat16", "bfloat16"] and "bfloat16" not in done.stderr
+
+
+def test_tables_with_and_without_the_column_are_read_as_one(tmp_path: Path) -> None:
+    """What an earlier release wrote has no precision, and its commits do not count any."""
+    tables = Tables(str(tmp_path))
+    row = {**dict.fromkeys(SCHEMA.names), "key": "new", "status": SCORED, "precision": "bfloat16"}
+    row |= {"width": 4, "height": 4}
+    rows = RowWriter(tables.staged_rows, "new")
+    rows.add(row)
+    assert tables.commit("new", [rows.finish()], {}).precisions == {"bfloat16": 1}
+    old = pa.Table.from_pylist([{**row, "key": "old"}], SCHEMA).drop_columns(["precision"])
+    pq.write_table(old, f"{tables.results}/older.parquet")
+    found = pyarrow.dataset.dataset(tables.results).to_table(columns=["key", "precision"]).to_pylist()
+    assert sorted(found, key=str) == [{"key": "new", "precision": "bfloat16"}, {"key": "old", "precision": None}]
+    values = {field.name: getattr(Summary(), field.name) for field in fields(Summary) if field.name != "precisions"}
+    assert CommitRecord({**values, "files": []}).summary == Summary()
 
 
 def test_the_wish_is_among_the_settings_that_show_in_the_images() -> None:

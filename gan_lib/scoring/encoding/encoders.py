@@ -21,7 +21,7 @@ import pyvips
 
 from gan_lib.core import storage
 from gan_lib.core.errors import Rejected
-from gan_lib.core.images import PNG_OPTIONS, encode_jpeg, encode_png, encode_webp
+from gan_lib.core.images import encode_jpeg, encode_png, encode_webp
 from gan_lib.scoring.encoding.provenance import into_jpeg, into_png, into_webp, packet
 from gan_lib.scoring.settings import EncodingSettings
 from gan_lib.scoring.tiling.canvas import BlendingCanvas, Canvas, DiskCanvas, MemoryCanvas
@@ -32,6 +32,7 @@ LONGEST_SIDE = {
     "webp": 16_383,
 }  # what the formats' headers can say; libjpeg stops at 65,500
 SUFFIX = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
+_PNG_OPTIONS = {"compression": 2, "filter": "avg"}  # of libvips, for what is streamed
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.EROFS, errno.EACCES)
 LARGEST_COLUMN_VALUE = 2**30  # bytes; Arrow's binary arrays and the JVM's end at 2 GiB, and a batch holds several
 
@@ -125,7 +126,7 @@ def _stream(canvas: DiskCanvas, path: str, settings: EncodingSettings, provenanc
     image.set_type(pyvips.GValue.blob_type, "xmp-data", packet(provenance))
     with _errors_of_the_disk():
         if settings.format == "png":
-            image.pngsave(path, **PNG_OPTIONS)
+            image.pngsave(path, **_PNG_OPTIONS)
         elif settings.format == "jpeg":
             image.jpegsave(path, Q=settings.quality, subsample_mode="off")
         else:

@@ -33,6 +33,7 @@ SCHEMA = pa.schema(
         ("model", pa.string()),
         ("model_version", pa.string()),
         ("settings", pa.string()),  # digest of what shows in the images
+        ("precision", pa.string()),  # that it was computed in; null where an earlier gan_lib scored it
         ("run", pa.string()),  # MLflow run that scored it
         ("scored_at", pa.timestamp("us", tz="UTC")),
         ("commit", pa.string()),  # that the row belongs to
@@ -42,7 +43,7 @@ _BYTES_A_FILE = 32 * 2**20  # of results that are held until they are written
 _BYTES_A_ROW = 1024  # beside the result
 # Results are compressed already, and each is unlike all others.
 _COMPRESSION = {name: "none" if name == "content" else "snappy" for name in SCHEMA.names}
-_DICTIONARIES = ["status", "reason", "model", "model_version", "settings", "run", "commit"]
+_DICTIONARIES = ["status", "reason", "model", "model_version", "settings", "precision", "run", "commit"]
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,8 @@ class Summary:
     reasons: Mapping[str, int] = field(default_factory=dict)
     trouble: str = ""
     """Why the first of those that are unavailable could not be read."""
+    precisions: Mapping[str, int] = field(default_factory=dict)
+    """Number format -> how many of the scored ones were computed in it."""
 
     @property
     def images(self) -> int:
@@ -75,10 +78,6 @@ class Summary:
 
     def __add__(self, other: Summary) -> Summary:
         """Both together."""
-        reasons = {
-            reason: self.reasons.get(reason, 0) + other.reasons.get(reason, 0)
-            for reason in sorted({*self.reasons, *other.reasons})
-        }
         return Summary(
             self.scored + other.scored,
             self.kept + other.kept,
@@ -87,9 +86,14 @@ class Summary:
             self.unsettled + other.unsettled,
             self.megapixels + other.megapixels,
             self.seconds + other.seconds,
-            reasons,
+            _added(self.reasons, other.reasons),
             self.trouble or other.trouble,
+            _added(self.precisions, other.precisions),
         )
+
+
+def _added(some: Mapping[str, int], others: Mapping[str, int]) -> dict[str, int]:
+    return {name: some.get(name, 0) + others.get(name, 0) for name in sorted({*some, *others})}
 
 
 class RowsFile(NamedTuple):
@@ -182,4 +186,5 @@ def summary_of(row: Mapping[str, Any]) -> Summary:
         megapixels=row["width"] * row["height"] / 1e6 if status == SCORED else 0.0,
         seconds=row["seconds"] or 0.0,
         reasons={row["reason"]: 1} if row["reason"] else {},
+        precisions={row["precision"]: 1} if status == SCORED and row["precision"] else {},
     )

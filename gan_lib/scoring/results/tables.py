@@ -50,7 +50,7 @@ class CommitRecord:
     def __init__(self, values: Mapping[str, Any]) -> None:
         self._values = values
         self.files = tuple(RowsFile(*file) for file in values["files"])
-        self.summary = Summary(**{one.name: values[one.name] for one in fields(Summary)})
+        self.summary = Summary(**{one.name: values[one.name] for one in fields(Summary) if one.name in values})
 
     def __getitem__(self, fact: str) -> Any:
         """One of the facts that it was committed with; None where it has no such fact."""
