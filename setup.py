@@ -11,6 +11,7 @@ setup(
     python_requires=">=3.10",
     install_requires=[
         "fsspec",
+        "isal>=1.6",
         "jinja2>=3.1",
         "markupsafe>=2.1",
         "mlflow>=2.22",

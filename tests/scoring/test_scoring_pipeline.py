@@ -100,11 +100,12 @@ def test_a_batch_is_run_before_it_is_full_where_its_open_results_take_too_much_m
     assert all(np.array_equal(p.result, decode(c)) for p, c in zip(done, contents, strict=True))
 
 
-@pytest.mark.parametrize("size", [(1, 1), (3, 700), (90, 61)])
+@pytest.mark.parametrize("size", [(1, 1), (3, 700), (90, 61), (700, 300)])
 def test_png_brings_every_pixel_back(size: tuple[int, int]) -> None:
     for pixels in (photo(*size), np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)):
         assert np.array_equal(decode(encode_png(pixels)), pixels)
         assert np.array_equal(decode(encode_png(pixels[::-1])), pixels[::-1])
+        assert np.array_equal(decode(encode_png(pixels[..., :1])), np.repeat(pixels[..., :1], 3, axis=2))
 
 
 class HungryNet(nn.Module):

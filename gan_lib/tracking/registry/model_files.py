@@ -42,6 +42,7 @@ LOADER = "gan_lib.scoring.pyfunc"
 
 _LOADED_WITH = (
     "fsspec",
+    "isal",
     "numpy",
     "opencv-python-headless",
     "pandas",
