@@ -8,22 +8,33 @@ The key ``task`` says what the models are for: super_resolution, paired_translat
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from gan_lib import tracking
 from gan_lib.cluster.session import spark_session
 from gan_lib.core import config, storage
 from gan_lib.core.errors import UserError, run_job
-from gan_lib.evaluation.evaluate import evaluate
-from gan_lib.evaluation.prediction import Outcome
-from gan_lib.evaluation.report import GRID, PAGE, write_page, write_report
+from gan_lib.core.meanwhile import meanwhile
 from gan_lib.evaluation.settings import EvaluateSettings
 from gan_lib.tracking.evaluations import log_to_version
+
+if TYPE_CHECKING:
+    from gan_lib.evaluation.prediction import Outcome
+
+MEASURING = "gan_lib.evaluation.evaluate"
+"""Imported while Spark starts, for it brings torch along."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, write the report, and log it."""
     settings = config.from_command_line(EvaluateSettings, "Measure registered models on held-out samples.", argv).root
-    spark = spark_session(f"evaluate {settings.task}")
+    with meanwhile(partial(import_module, MEASURING), partial(tracking.first_use, settings.tracking)):
+        spark = spark_session(f"evaluate {settings.task}")
+    from gan_lib.evaluation.evaluate import evaluate
+    from gan_lib.evaluation.report import GRID, PAGE, write_page, write_report
+
     with tracking.run(settings.tracking, "evaluate", settings.model_dump(), settings.model_dump(mode="json")) as run:
         outcome = evaluate(spark, settings)
         summary, grid = write_report(storage.absolute(settings.output), outcome)

@@ -9,6 +9,9 @@ rows were rejected.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -17,11 +20,16 @@ from gan_lib import tracking
 from gan_lib.cluster.session import spark_session
 from gan_lib.core import config, storage
 from gan_lib.core.errors import run_job
+from gan_lib.core.meanwhile import meanwhile
 from gan_lib.scoring.generation.commits import Commits
-from gan_lib.scoring.generation.generate import Generated, generate, require_few_rejects
 from gan_lib.scoring.generation.settings import GenerateSettings
-from gan_lib.scoring.model import fetch
 from gan_lib.tracking import TrackingSettings
+
+if TYPE_CHECKING:
+    from gan_lib.scoring.generation.generate import Generated
+
+GENERATING = "gan_lib.scoring.generation.generate"
+"""Imported while Spark starts, for it brings torch along."""
 
 
 class GenerateJob(GenerateSettings):
@@ -35,7 +43,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Make the samples, and write down what became of each row."""
     job = config.from_command_line(GenerateJob, "Make samples by a registered generator.", argv)
     settings = GenerateSettings.model_validate(job.model_dump(exclude={"tracking"}))
-    spark = spark_session("generate")
+    with meanwhile(partial(import_module, GENERATING), partial(tracking.first_use, job.tracking)):
+        spark = spark_session("generate")
+    from gan_lib.scoring.generation.generate import generate, require_few_rejects
+    from gan_lib.scoring.model import fetch
+
     with tracking.run(job.tracking, "generate", settings.model_dump(), job.model_dump()) as run:
         model = fetch(spark, settings.model, job.tracking, settings.trusted_packages)
         run.set_tags({"gan_lib.model": model.uri, "gan_lib.model_run": model.run_id or ""})

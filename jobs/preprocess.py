@@ -8,11 +8,13 @@ Run again, it reads only what is new and publishes a new version; killed and run
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from gan_lib import tracking
 from gan_lib.cluster.session import spark_session
 from gan_lib.core import config
 from gan_lib.core.errors import run_job
+from gan_lib.core.meanwhile import meanwhile
 from gan_lib.dataset.catalog import open_dataset
 from gan_lib.preprocessing.duplicates.report import DUPLICATES_REPORT
 from gan_lib.preprocessing.plots import statistics_plots
@@ -32,7 +34,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     description = "Turn a corpus of images, label maps, sounds, texts or arrays into a Petastorm dataset."
     job = config.from_command_line(PreprocessJob, description, argv)
     settings = PreprocessSettings.model_validate(job.model_dump(exclude={"tracking"}))
-    spark = spark_session("preprocess")
+    with meanwhile(partial(tracking.first_use, job.tracking)):
+        spark = spark_session("preprocess")
     with tracking.run(job.tracking, "preprocess", settings.model_dump(), job.model_dump()) as run:
         published = preprocess(spark, settings)
         write_down(run, published)

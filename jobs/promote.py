@@ -9,13 +9,22 @@ was faster: run it again, 5 the challenger is refused and the champion stays.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from gan_lib import tracking
 from gan_lib.cluster.session import spark_session
 from gan_lib.core import config
 from gan_lib.core.errors import UserError, run_job
-from gan_lib.evaluation.promotion.promote import Verdict, challenge
+from gan_lib.core.meanwhile import meanwhile
 from gan_lib.evaluation.promotion.settings import PromoteSettings
+
+if TYPE_CHECKING:
+    from gan_lib.evaluation.promotion.promote import Verdict
+
+COMPARING = "gan_lib.evaluation.promotion.promote"
+"""Imported while Spark starts, for it brings torch along."""
 
 
 class ChallengerRefused(UserError):
@@ -27,7 +36,10 @@ class ChallengerRefused(UserError):
 def main(argv: Sequence[str] | None = None) -> None:
     """Compare, decide, and write it down."""
     settings = config.from_command_line(PromoteSettings, "Let the better one of two versions be champion.", argv)
-    spark = spark_session(f"promote {settings.model}")
+    with meanwhile(partial(import_module, COMPARING), partial(tracking.first_use, settings.tracking)):
+        spark = spark_session(f"promote {settings.model}")
+    from gan_lib.evaluation.promotion.promote import challenge
+
     with tracking.run(settings.tracking, "promote", settings.model_dump(), settings.model_dump(mode="json")) as run:
         verdict = challenge(spark, settings, run.id)
         write_down(run, verdict)

@@ -11,6 +11,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +20,7 @@ from gan_lib.cluster.session import spark_session
 from gan_lib.core import config, storage
 from gan_lib.core.config import ChosenByName
 from gan_lib.core.errors import run_job
+from gan_lib.core.meanwhile import meanwhile
 from gan_lib.tracking import ModelSettings, TrackingSettings
 from gan_lib.training.data_source import Datasets
 from gan_lib.training.data_version import with_data_version
@@ -43,7 +45,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     job = config.from_command_line(TrainJob, "Train a recipe on any number of processes.", argv)
     settings = with_data_version(config.with_absolute_urls(job))
     datasets = Datasets.open(settings.data, settings.data.split)  # before Spark: a slip costs a second and no cluster
-    spark = spark_session(f"train {settings.recipe.name}")
+    with meanwhile(partial(tracking.first_use, settings.tracking)):
+        spark = spark_session(f"train {settings.recipe.name}")
     folder = settings.checkpoint.folder
     with tracking.run(job.tracking, "train", settings.model_dump(), settings.model_dump(), keep_in=folder) as run:
         for dataset in datasets.all():

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -17,6 +18,8 @@ _LIMITS_WITH_UNITS = ("DEFAULT", "AVX512_CORE_BF16", "AVX512_CORE_FP16", "AVX512
 
 def dtype_of(precision: Precision, device: torch.device) -> torch.dtype:
     """The number format that ``precision`` means on ``device``."""
+    import torch  # a job's settings need no more than the names above
+
     if precision == "auto":
         return torch.bfloat16 if has_bfloat16_units(device) else torch.float32
     return torch.bfloat16 if precision == "bfloat16" else torch.float32
@@ -24,6 +27,8 @@ def dtype_of(precision: Precision, device: torch.device) -> torch.dtype:
 
 def has_bfloat16_units(device: torch.device) -> bool:
     """Whether ``device`` multiplies bfloat16 in hardware, and nobody has hidden that from oneDNN."""
+    import torch
+
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type != "cpu":

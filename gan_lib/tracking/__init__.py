@@ -3,7 +3,7 @@
 from gan_lib.tracking.registry.models import ModelVersion, download_model, register, resolve, set_alias
 from gan_lib.tracking.runs import Run, RunAddress, resume, run
 from gan_lib.tracking.settings import ModelSettings, TrackingSettings
-from gan_lib.tracking.store import Store, TrackingError, store_of
+from gan_lib.tracking.store import Store, TrackingError, first_use, store_of
 
 __all__ = [
     "ModelSettings",
@@ -14,6 +14,7 @@ __all__ = [
     "TrackingError",
     "TrackingSettings",
     "download_model",
+    "first_use",
     "register",
     "resolve",
     "resume",

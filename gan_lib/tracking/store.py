@@ -85,6 +85,17 @@ class Store:
         return without_credentials(self.uri)
 
 
+def first_use(settings: TrackingSettings) -> None:
+    """What MLflow's first use costs: seconds of imports, and of making the tables of a new SQLite file.
+
+    For :func:`gan_lib.core.meanwhile.meanwhile`. No server is asked: one that is away would keep us waiting.
+    """
+    store = store_of(settings)
+    client = store.client()
+    if urlsplit(store.uri).scheme not in ("http", "https"):
+        client.get_experiment_by_name(settings.experiment)
+
+
 def store_of(settings: TrackingSettings) -> Store:
     """The store that ``settings`` or the environment names, else an SQLite file in the working directory."""
     uri = settings.uri or os.environ.get("MLFLOW_TRACKING_URI") or _set_by_the_platform() or "sqlite:///mlflow.db"
