@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gan_lib.cluster.session import forget_zip_importers
 from gan_lib.core import storage
 from gan_lib.preprocessing import sample_status
 from gan_lib.preprocessing.samples import ARROW_SCHEMA, Sample, from_batch, to_batch
@@ -143,6 +144,7 @@ def _write_listing(
     if any(line[2] for line in lines):
         storage.write_atomic(url, sink.getvalue())
     yield pa.RecordBatch.from_arrays([pa.array(c) for c in zip(*lines, strict=True)], schema=_UNIT_SCHEMA)
+    forget_zip_importers()
 
 
 def _work_units(

@@ -66,8 +66,17 @@ class ImageMedium(Medium):
         exact = cv2.CV_32F if self.bits == 8 else cv2.CV_64F  # holds the square of any level
         totals = np.zeros(2 * channels + 1)
         for piece in pieces:
-            sample = np.ascontiguousarray(piece[::4, ::4])
+            sample = _every_fourth(piece)
             levels = cv2.sumElems(sample)[:channels]
             squares = cv2.sumElems(cv2.multiply(sample, sample, dtype=exact))[:channels]
             totals += (*levels, *squares, sample.shape[0] * sample.shape[1])
         return totals.astype(np.int64).tolist()
+
+
+def _every_fourth(piece: NDArray) -> NDArray:
+    """``piece[::4, ::4]``, contiguous."""
+    height, width = piece.shape[:2]
+    if height % 4 or width % 4:
+        return np.ascontiguousarray(piece[::4, ::4])
+    # The same pixels in a quarter of the time: the nearest to 4 n of every four is that one.
+    return np.asarray(cv2.resize(piece, (width // 4, height // 4), interpolation=cv2.INTER_NEAREST))

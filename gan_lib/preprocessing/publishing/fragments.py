@@ -87,19 +87,19 @@ def fragment_schema(schema: Schema) -> pa.Schema:
 def write_fragment(url: str, rows: list[EncodedRow], schema: Schema, bin_bits: int) -> None:
     """Write ``rows`` as one fragment with ``2 ** bin_bits`` bins, atomically."""
     ordered = sorted(rows, key=lambda row: (row.split, row.key, row.sample_id))
-    columns = {
-        KEY: pa.array([row.key for row in ordered], pa.uint64()),
-        SAMPLE_ID: pa.array([row.sample_id for row in ordered], pa.int64()),
-    }
-    for field in schema:
-        columns[field.name] = pa.array([row.values[field.name] for row in ordered], field.arrow_type)
     bins = np.array([(row.split << bin_bits) + (row.key >> (64 - bin_bits)) for row in ordered])
     starts = [0, *(np.flatnonzero(np.diff(bins)) + 1).tolist(), len(ordered)]
     index = json.dumps([bins[start].item() for start in starts[:-1]]).encode()
-    table = pa.table(columns, schema=fragment_schema(schema).with_metadata({_INDEX: index}))
-    with storage.writing(url) as file, pa.ipc.new_file(file, table.schema) as writer:
-        for start, end in pairwise(starts):
-            writer.write_table(table.slice(start, end - start))
+    columns = fragment_schema(schema).with_metadata({_INDEX: index})
+    with storage.writing(url) as file, pa.ipc.new_file(file, columns) as writer:
+        for start, end in pairwise(starts):  # bin by bin, so that the memory of one serves the next
+            writer.write_batch(_to_batch(ordered[start:end], schema, columns))
+
+
+def _to_batch(rows: list[EncodedRow], schema: Schema, columns: pa.Schema) -> pa.RecordBatch:
+    arrays = [pa.array([row.key for row in rows], pa.uint64()), pa.array([row.sample_id for row in rows], pa.int64())]
+    arrays += [pa.array([row.values[field.name] for row in rows], field.arrow_type) for field in schema]
+    return pa.RecordBatch.from_arrays(arrays, schema=columns)
 
 
 def read_bins(url: str, split: int, first: int, end: int, bin_bits: int) -> pa.Table:
