@@ -16,18 +16,9 @@ import yaml
 from gan_lib.core import config
 from gan_lib.core.settings.listing import keys
 from gan_lib.preprocessing.media import AnyMedium
+from jobs import doctor
 
 CONF = Path(__file__).parent.parent / "conf"
-JOB_SETTINGS = {
-    "preprocess": "PreprocessJob",
-    "train": "TrainJob",
-    "evaluate": "EvaluateSettings",
-    "score": "ScoreJob",
-    "generate": "GenerateJob",
-    "promote": "PromoteSettings",
-    "rollback": "RollbackSettings",
-    "export_dataset": "ExportDatasetJob",
-}
 
 
 @pytest.fixture
@@ -37,7 +28,7 @@ def job_module(repository: Path, monkeypatch: pytest.MonkeyPatch, request: pytes
 
 
 def settings_of(module: ModuleType) -> type[pydantic.BaseModel]:
-    schema: type[pydantic.BaseModel] = getattr(module, JOB_SETTINGS[module.__name__.removeprefix("jobs.")])
+    schema: type[pydantic.BaseModel] = getattr(module, doctor.SETTINGS[module.__name__.removeprefix("jobs.")])
     return schema
 
 
@@ -52,13 +43,13 @@ def test_a_jobs_configuration_is_valid(job_module: ModuleType, path: Path):
     assert tracking.experiment == "gan_lib"
 
 
-@pytest.mark.parametrize("job_module", JOB_SETTINGS, indirect=True)
+@pytest.mark.parametrize("job_module", doctor.SETTINGS, indirect=True)
 def test_every_setting_of_a_job_has_its_sentence(job_module: ModuleType):
     silent = [key.name for key in keys(settings_of(job_module)) if not key.sentence and not key.name.endswith("kind")]
     assert not silent
 
 
-@pytest.mark.parametrize("job_module", JOB_SETTINGS, indirect=True)
+@pytest.mark.parametrize("job_module", doctor.SETTINGS, indirect=True)
 def test_a_job_lists_its_settings_without_a_configuration(job_module: ModuleType, capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as stopped:
         job_module.main(["--settings"])

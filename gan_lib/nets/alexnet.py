@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
+from gan_lib.nets.hidden_layer import HiddenLayerClassifier
 
-class AlexNet(nn.Module):
+
+class AlexNet(HiddenLayerClassifier):
     """(B, 3, H, W), normalised, 224 x 224 in training -> logits of ImageNet's classes (B, 1000).
 
     Krizhevsky, "One weird trick for parallelizing convolutional neural networks" (2014). Parameters are named as
@@ -36,16 +37,3 @@ class AlexNet(nn.Module):
             if isinstance(layer, nn.ReLU):
                 maps.append(x)
         return maps
-
-    def embed(self, x: Tensor) -> Tensor:
-        """The rectified second hidden layer (fc7), (B, 4096)."""
-        embedded: Tensor = self.classifier[:-1](torch.flatten(self.avgpool(self.features(x)), 1))
-        return embedded
-
-    def classify(self, embedded: Tensor) -> Tensor:
-        """What :meth:`embed` gave -> logits (B, classes)."""
-        logits: Tensor = self.classifier[-1](embedded)
-        return logits
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.classify(self.embed(x))

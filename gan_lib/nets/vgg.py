@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from gan_lib.nets.hidden_layer import HiddenLayerClassifier
+
 # VGG-19's convolutions by their channels, "M" for a halving of the size (Simonyan and Zisserman 2015, configuration E),
 # up to the fourth convolution after the fourth halving: the layer that SRGAN calls VGG54.
 _LAYOUT = (64, 64, "M", 128, 128, "M", 256, 256, 256, 256, "M", 512, 512, 512, 512, "M", 512, 512, 512, 512)
@@ -46,7 +48,7 @@ class VGGFeatures(nn.Module):
         return features
 
 
-class VGG16(nn.Module):
+class VGG16(HiddenLayerClassifier):
     """(B, 3, H, W), normalised, 224 x 224 in training -> logits of ImageNet's classes (B, 1000).
 
     Parameters are named as torchvision's ``vgg16`` names them; dropout is left out, as at test time.
@@ -76,16 +78,3 @@ class VGG16(nn.Module):
                 maps.append(x)
             x = layer(x)
         return maps
-
-    def embed(self, x: Tensor) -> Tensor:
-        """The rectified second hidden layer (fc2), (B, 4096), in which Kynkaanniemi et al. (2019) measure."""
-        embedded: Tensor = self.classifier[:-1](torch.flatten(self.avgpool(self.features(x)), 1))
-        return embedded
-
-    def classify(self, embedded: Tensor) -> Tensor:
-        """What :meth:`embed` gave -> logits (B, classes)."""
-        logits: Tensor = self.classifier[-1](embedded)
-        return logits
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.classify(self.embed(x))
