@@ -1,12 +1,13 @@
 """The training loops that people write by hand, with the same nets, losses and optimisers as our recipes.
 
 What the trainer is measured against. No averages, no checks, no ranks: only what a step needs. Not for training.
-Both sides get their recipe from :func:`build`.
+Both sides get their recipe from :func:`build`. ``autocast`` makes the context that nets and losses are computed in.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from gan_lib.dataset.info import DatasetInfo, FieldInfo
 from gan_lib.recipes.protocol import Recipe
 
 Step = Callable[[dict[str, Tensor]], None]
+Autocast = Callable[[], AbstractContextManager[Any]]
 
 
 def build(name: str, settings: dict[str, Any], side: int) -> Recipe:
@@ -40,19 +42,21 @@ def _unfreeze(net: nn.Module, learns: bool) -> None:
         parameter.requires_grad_(learns)
 
 
-def srresnet(recipe: Any) -> Step:
+def srresnet(recipe: Any, autocast: Autocast = nullcontext) -> Step:
     """Charbonnier loss of the enlarged image."""
     generator, optimizer = recipe.nets["generator"], recipe.optimizers()["generator"]
 
     def step(rows: dict[str, Tensor]) -> None:
         batch = recipe.prepare(rows, 0)
-        difference = generator(batch["low"]) - batch["high"]
-        _descend(torch.sqrt(difference.square() + 1e-6).mean(), optimizer)
+        with autocast():
+            difference = generator(batch["low"]) - batch["high"]
+            loss = torch.sqrt(difference.square() + 1e-6).mean()
+        _descend(loss, optimizer)
 
     return step
 
 
-def srgan(recipe: Any) -> Step:
+def srgan(recipe: Any, autocast: Autocast = nullcontext) -> Step:
     """Pixel, hinge and feature-matching loss; then the discriminator on the same fake images."""
     generator, discriminator = recipe.nets["generator"], recipe.nets["discriminator"]
     optimizers, settings = recipe.optimizers(), recipe.settings
@@ -61,22 +65,25 @@ def srgan(recipe: Any) -> Step:
         batch = recipe.prepare(rows, 0)
         high = batch["high"]
         _unfreeze(discriminator, False)
-        fake = generator(batch["low"])
-        *features, scores = discriminator(fake)
-        with torch.no_grad():
-            *real, _ = discriminator(high)
-        matching = sum(F.l1_loss(a, b) for a, b in zip(features, real, strict=True)) / len(features)
-        pixel = torch.sqrt((fake - high).square() + 1e-6).mean()
-        adversarial = settings.adversarial_weight * -scores.mean()
-        _descend(pixel + adversarial + settings.perceptual_weight * matching, optimizers["generator"])
+        with autocast():
+            fake = generator(batch["low"])
+            *features, scores = discriminator(fake)
+            with torch.no_grad():
+                *real, _ = discriminator(high)
+            matching = sum(F.l1_loss(a, b) for a, b in zip(features, real, strict=True)) / len(features)
+            pixel = torch.sqrt((fake - high).square() + 1e-6).mean()
+            adversarial = settings.adversarial_weight * -scores.mean()
+            loss = pixel + adversarial + settings.perceptual_weight * matching
+        _descend(loss, optimizers["generator"])
         _unfreeze(discriminator, True)
-        loss = F.relu(1 - discriminator(high)[-1]).mean() + F.relu(1 + discriminator(fake.detach())[-1]).mean()
+        with autocast():
+            loss = F.relu(1 - discriminator(high)[-1]).mean() + F.relu(1 + discriminator(fake.detach())[-1]).mean()
         _descend(loss, optimizers["discriminator"])
 
     return step
 
 
-def dcgan(recipe: Any) -> Step:
+def dcgan(recipe: Any, autocast: Autocast = nullcontext) -> Step:
     """Logistic losses on the same fake images."""
     generator, discriminator = recipe.nets["generator"], recipe.nets["discriminator"]
     optimizers = recipe.optimizers()
@@ -84,16 +91,20 @@ def dcgan(recipe: Any) -> Step:
     def step(rows: dict[str, Tensor]) -> None:
         batch = recipe.prepare(rows, 0)
         _unfreeze(discriminator, False)
-        images = generator(batch["latent"])
-        _descend(F.softplus(-discriminator(images)).mean(), optimizers["generator"])
+        with autocast():
+            images = generator(batch["latent"])
+            loss = F.softplus(-discriminator(images)).mean()
+        _descend(loss, optimizers["generator"])
         _unfreeze(discriminator, True)
-        real, fake = discriminator(batch["real"]), discriminator(images.detach())
-        _descend(F.softplus(-real).mean() + F.softplus(fake).mean(), optimizers["discriminator"])
+        with autocast():
+            real, fake = discriminator(batch["real"]), discriminator(images.detach())
+            loss = F.softplus(-real).mean() + F.softplus(fake).mean()
+        _descend(loss, optimizers["discriminator"])
 
     return step
 
 
-def cyclegan(recipe: Any) -> Step:
+def cyclegan(recipe: Any, autocast: Autocast = nullcontext) -> Step:
     """Least squares, cycle and identity terms; discriminators on pooled fakes."""
     nets, pools, optimizers, settings = recipe.nets, recipe.rank_state, recipe.optimizers(), recipe.settings
     to_a, to_b, discriminator_a, discriminator_b = (
@@ -108,19 +119,21 @@ def cyclegan(recipe: Any) -> Step:
         a, b = batch["a"], batch["b"]
         _unfreeze(discriminator_a, False)
         _unfreeze(discriminator_b, False)
-        fake_a, fake_b = to_a(b), to_b(a)
-        adversarial = (discriminator_a(fake_a) - 1).square().mean() + (discriminator_b(fake_b) - 1).square().mean()
-        cycle = F.l1_loss(to_a(fake_b), a) + F.l1_loss(to_b(fake_a), b)
-        identity = F.l1_loss(to_a(a), a) + F.l1_loss(to_b(b), b)
-        loss = adversarial + settings.cycle_weight * cycle + settings.identity_weight * identity
+        with autocast():
+            fake_a, fake_b = to_a(b), to_b(a)
+            adversarial = (discriminator_a(fake_a) - 1).square().mean() + (discriminator_b(fake_b) - 1).square().mean()
+            cycle = F.l1_loss(to_a(fake_b), a) + F.l1_loss(to_b(fake_a), b)
+            identity = F.l1_loss(to_a(a), a) + F.l1_loss(to_b(b), b)
+            loss = adversarial + settings.cycle_weight * cycle + settings.identity_weight * identity
         _descend(loss, optimizers["generators"])
         _unfreeze(discriminator_a, True)
         _unfreeze(discriminator_b, True)
         pooled_a, pooled_b = pools["fake_a"](fake_a), pools["fake_b"](fake_b)
-        loss = least_squares(discriminator_a, a, pooled_a) + least_squares(discriminator_b, b, pooled_b)
+        with autocast():
+            loss = least_squares(discriminator_a, a, pooled_a) + least_squares(discriminator_b, b, pooled_b)
         _descend(loss, optimizers["discriminators"])
 
     return step
 
 
-LOOPS: dict[str, Callable[[Any], Step]] = {"srresnet": srresnet, "srgan": srgan, "dcgan": dcgan, "cyclegan": cyclegan}
+LOOPS: dict[str, Callable[..., Step]] = {"srresnet": srresnet, "srgan": srgan, "dcgan": dcgan, "cyclegan": cyclegan}
