@@ -53,7 +53,7 @@ _LOSSY = ("JPEG", "MPO", "WEBP", "AVIF")  # WebP and AVIF may be exact, but noth
 _ORIENTATION_TAG = 0x0112
 _PNG_COLOR_TYPES = {1: 0, 3: 2}  # channels -> what the header says: grey, RGB (PNG specification, 11.2.1)
 _PNG_UP = 2  # filter type: each byte less the one above it (9.2), which numpy does in one pass
-# Of ISA-L. Three times as fast as level 2 of libvips, for 2 to 4% more bytes: python benchmarks/scoring.py --encoders
+# Of ISA-L. Three times as fast as level 2 of libvips, for 4 to 5% more bytes: python benchmarks/scoring.py --encoders
 _PNG_LEVEL = 1
 _PNG_BAND_BYTES = 2**18  # filtered at a time: what lies in a core's own cache when it is compressed
 

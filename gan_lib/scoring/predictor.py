@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+import cv2
 import torch
 from torch import Tensor
 
@@ -89,12 +90,28 @@ class TilePredictor:
             _TO_INPUT.get(type(port), _as_it_is)(port, value.to(self.device, non_blocking=True))
             for port, value in zip(self._ports, batch, strict=True)
         )
-        return to_images(self._forward(*values), self.output).cpu()
+        results = self._forward(*values)
+        if self.dtype != torch.float32 and self.device.type == "cpu":
+            return _levels(results, self.output)
+        return to_images(results, self.output).cpu()
 
     def _run_net(self, *values: Tensor) -> Tensor:
         with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
             results = self.artifact.net(*values)
         return results if isinstance(results, Tensor) else results[self._result]
+
+
+def _levels(values: Tensor, port: Image) -> Tensor:
+    """As :func:`to_images`, in one pass through memory and not in six.
+
+    OpenCV rounds once less than it, so that a value just between two levels may become the other one.
+    """
+    low, high = port.value_range
+    scale = 255 / (high - low)
+    pixels = values.float().permute(0, 2, 3, 1).contiguous().numpy()
+    lines = pixels.reshape(pixels.shape[0] * pixels.shape[1], -1)
+    levels = cv2.addWeighted(lines, scale, lines, 0.0, -low * scale, dtype=cv2.CV_8U)
+    return torch.from_numpy(levels.reshape(pixels.shape)).permute(0, 3, 1, 2)
 
 
 def _padded_image(port: Image, levels: Tensor) -> Tensor:

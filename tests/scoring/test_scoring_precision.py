@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from gan_lib.core.images import Limits
 from gan_lib.export.architecture import Architecture
-from gan_lib.export.artifact import Artifact, Tiling
+from gan_lib.export.artifact import Artifact, Tiling, to_images, to_values
 from gan_lib.export.ports import Image
 from gan_lib.scoring.pipeline import Pipeline, Request
 from gan_lib.scoring.precision import MEAN_LEVELS, MOST_LEVELS, dtype_served
@@ -84,6 +84,31 @@ def test_a_net_that_cannot_bear_it_stays_in_float32_and_the_log_says_why(caplog:
     assert "served in float32: in bfloat16 its results are off by up to" in caplog.text
     content = encoded("PNG", photo(40, 50))
     assert np.array_equal(results(cancelling(), content, precision="bfloat16"), results(cancelling(), content))
+
+
+@pytest.mark.parametrize("port", [Image(), Image(channels=1, value_range=(0.0, 1.0))])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_levels_are_rounded_and_clipped_as_in_float32(port: Image, layout: torch.memory_format) -> None:
+    low, high = port.value_range
+    artifact = Artifact(Returning(low, high).eval(), Architecture.of(Returning), {"a": port}, {"a": port}, Tiling(1, 0))
+    predictor = TilePredictor(artifact, CPU, TilingSettings(precision="bfloat16"))
+    assert predictor.dtype == torch.bfloat16
+    batch = torch.randint(0, 256, (2, port.channels, 33, 47), dtype=torch.uint8).contiguous(memory_format=layout)
+    values = artifact.net(to_values(batch, port))
+    assert values.min() < low and values.max() > high
+    levels, exact = predictor.run([batch]).int(), to_images(values, port).int()
+    assert (levels - exact).abs().max() <= 1 and torch.count_nonzero(levels - exact) <= 1
+
+
+class Returning(nn.Module):
+    """Its image, with more contrast than the range holds; no layer that bfloat16 would round."""
+
+    def __init__(self, low: float, high: float) -> None:
+        super().__init__()
+        self.middle = (low + high) / 2
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (images - self.middle) * 1.37 + self.middle
 
 
 SERVE = """

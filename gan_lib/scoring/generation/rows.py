@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from gan_lib.core.errors import Rejected
 
@@ -62,7 +61,11 @@ def check_id(id: str | None) -> str:
 
 def is_missing(value: Any) -> bool:
     """Null, as pandas says it: None, NaN or NA; never true of a list."""
-    return value is None or bool(pd.api.types.is_scalar(value) and pd.isna(value))
+    if value is None:
+        return True
+    import pandas as pd  # workers that enlarge images alone do without it, and start sooner
+
+    return bool(pd.api.types.is_scalar(value) and pd.isna(value))
 
 
 def whole_seed(value: Any) -> Any:
