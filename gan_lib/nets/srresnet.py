@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gan_lib.nets.prelu import PReLU
+
 _RESIDUAL_INIT_SCALE = 0.1  # keeps 16 blocks near the identity at the start, which batch norm did in the paper
 
 
@@ -41,7 +43,7 @@ class ResidualBlock(nn.Module):
         last = nn.Conv2d(channels, channels, 3, padding=1)
         with torch.no_grad():
             last.weight.mul_(_RESIDUAL_INIT_SCALE)
-        self.layers = nn.Sequential(first, nn.PReLU(channels), last)
+        self.layers = nn.Sequential(first, PReLU(channels), last)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.layers(x)
