@@ -31,7 +31,7 @@ from gan_lib.loading.memory_budget import (
 )
 from gan_lib.loading.pipeline import Pipeline
 from gan_lib.loading.plan import Plan
-from gan_lib.loading.reading import ReadAhead, read_row_group
+from gan_lib.loading.reading import ReadAhead, keep_memory_for_row_groups, read_row_group
 from gan_lib.loading.steps import StepPlanner
 
 
@@ -207,6 +207,7 @@ class Loader:
     def _start(self) -> Pipeline:
         """The threads that read, decode and collate from where the loader stands."""
         ahead = self._ahead
+        keep_memory_for_row_groups()
         planner = StepPlanner(self._plan, self.rank, self.world_size, self.batch_size, ahead.together)
         reading = ReadAhead(
             self._read,

@@ -6,7 +6,9 @@ the one with the smallest name; of near duplicates the largest image, and of equ
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby, islice
 
 import numpy as np
@@ -44,6 +46,9 @@ _LEAST_ROUGH = 0.6
 
 # Candidates of one image that are aligned with it, the most alike first.
 _MOST_TRIED = 4
+
+# Images whose candidates a thread takes at a time: 10 ms of work and more.
+_GROUPS_A_THREAD = 32
 
 
 def find_duplicates(new: pa.Table, known: pa.Table, thumbnails: ThumbnailsOf | None = None) -> pa.Table:
@@ -109,17 +114,50 @@ def resembling(phash: NDArray[np.uint64], thumbnails: ThumbnailsOf, first_new: i
     numbered = Candidates(np.searchsorted(rows, pairs.whole), np.searchsorted(rows, pairs.viewed), pairs.view)
     rough = rough_correlations(pixels, numbered)
     order = np.lexsort((pairs.first, -rough, pairs.second))  # of each image the most alike first
+    order = order[rough[order] >= _LEAST_ROUGH]
+
+    def score_of(pair: int) -> float:
+        return aligned_correlation(pixels[numbered.whole[pair]], pixels[numbered.viewed[pair]], int(pairs.view[pair]))
+
+    scores = _scores_if_all_stay(order, pairs.second[order], score_of)
     found: dict[int, tuple[int, float]] = {}
     # The better of two comes first, so its own fate is decided already when the other's is.
-    for second, group in groupby(order[rough[order] >= _LEAST_ROUGH].tolist(), key=pairs.second.__getitem__):
+    for second, group in groupby(order.tolist(), key=pairs.second.__getitem__):
         staying = (pair for pair in group if int(pairs.first[pair]) not in found)
         for pair in islice(staying, _MOST_TRIED):
-            score = aligned_correlation(
-                pixels[numbered.whole[pair]], pixels[numbered.viewed[pair]], int(pairs.view[pair])
-            )
+            score = scores[pair] if pair in scores else score_of(pair)
             if score >= LEAST_SCORE:
                 found[int(second)] = int(pairs.first[pair]), score
                 break
+    return found
+
+
+def _scores_if_all_stay(
+    order: NDArray[np.int64], seconds: NDArray[np.int64], score_of: Callable[[int], float]
+) -> dict[int, float]:
+    """The scores that will be asked for unless a better image turns out to be a duplicate itself; on all cores.
+
+    Args:
+        order: (pairs,) the pairs, those of one image beside each other.
+        seconds: (pairs,) the image of each.
+        score_of: pair -> its score; called by several threads at once.
+    """
+    groups = np.split(order, np.flatnonzero(np.diff(seconds)) + 1)
+
+    def tried(some: list[NDArray[np.int64]]) -> dict[int, float]:
+        scores: dict[int, float] = {}
+        for group in some:
+            for pair in group[:_MOST_TRIED].tolist():
+                scores[pair] = score_of(pair)
+                if scores[pair] >= LEAST_SCORE:
+                    break
+        return scores
+
+    together = (groups[start : start + _GROUPS_A_THREAD] for start in range(0, len(groups), _GROUPS_A_THREAD))
+    found: dict[int, float] = {}
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        for scores in pool.map(tried, together):
+            found |= scores
     return found
 
 
