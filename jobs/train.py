@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from gan_lib import recipes, tracking
 from gan_lib.cluster.session import spark_session
@@ -25,8 +25,13 @@ from gan_lib.tracking import ModelSettings, TrackingSettings
 from gan_lib.training.data_source import Datasets
 from gan_lib.training.data_version import with_data_version
 from gan_lib.training.exports import exported
-from gan_lib.training.launch import launch
+from gan_lib.training.launch import agent_ahead, launch
 from gan_lib.training.settings import ChosenRecipe, DataSettings, TrainSettings, settings_of
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from gan_lib.training.launch.waiting_agent import WaitingAgent
 
 
 class TrainJob(TrainSettings):
@@ -45,8 +50,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     job = config.from_command_line(TrainJob, "Train a recipe on any number of processes.", argv)
     settings = with_data_version(config.with_absolute_urls(job))
     datasets = Datasets.open(settings.data, settings.data.split)  # before Spark: a slip costs a second and no cluster
-    with meanwhile(partial(tracking.first_use, settings.tracking)):
-        spark = spark_session(f"train {settings.recipe.name}")
+    with agent_ahead(settings.launch, settings.training.threads) as agent:
+        with meanwhile(partial(tracking.first_use, settings.tracking)):
+            spark = spark_session(f"train {settings.recipe.name}")
+        run_training(spark, job, settings, datasets, agent)
+
+
+def run_training(
+    spark: SparkSession, job: TrainJob, settings: TrainJob, datasets: Datasets, agent: WaitingAgent | None
+) -> None:
+    """Train on all ranks, in one run of MLflow that ends with what they export."""
     folder = settings.checkpoint.folder
     with tracking.run(job.tracking, "train", settings.model_dump(), settings.model_dump(), keep_in=folder) as run:
         for dataset in datasets.all():
@@ -59,6 +72,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             settings=settings.launch,
             folder=folder,
             threads=settings.training.threads,
+            agent=agent,
         )
         run.set_tags({"gan_lib.restarts": done.restarts})
         run.log_metrics({f"start/{stage}_seconds": seconds for stage, seconds in done.start.items()})

@@ -7,5 +7,6 @@ needed.
 from gan_lib.training.launch.launcher import Launched, RanksFailed, launch
 from gan_lib.training.launch.requirements import LaunchError
 from gan_lib.training.launch.settings import LaunchSettings
+from gan_lib.training.launch.waiting_agent import agent_ahead
 
-__all__ = ["LaunchError", "LaunchSettings", "Launched", "RanksFailed", "launch"]
+__all__ = ["LaunchError", "LaunchSettings", "Launched", "RanksFailed", "agent_ahead", "launch"]

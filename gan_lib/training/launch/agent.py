@@ -11,6 +11,7 @@ GPUs are spawned, for CUDA does not work in a fork of a process that has looked 
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import signal
 import sys
@@ -22,12 +23,16 @@ import psutil
 from gan_lib.training.launch import rank_process
 from gan_lib.training.launch.parent_watch import on_parent_death
 from gan_lib.training.launch.reports import FOLDER_VARIABLE, STARTED_VARIABLE, Reports
+from gan_lib.training.launch.waiting_agent import WAIT
 
 _SECONDS_TO_STOP = 5.0
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the ranks of this machine and return the exit code."""
+    if list(arguments) == [WAIT]:
+        told = _wait()
+        return 0 if told is None else main(told)
     started = time.time()
     reports, threads, start_method, *torchrun = arguments
     os.setsid()  # Ctrl-C in a terminal is for the driver, which then stops us
@@ -37,6 +42,18 @@ def main(arguments: Sequence[str]) -> int:
     os.environ["OMP_NUM_THREADS"] = threads
     os.environ["TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE"] = "[rank ${rank}] "
     return _torchrun(start_method, torchrun, Reports(reports))
+
+
+def _wait() -> list[str] | None:
+    """Import what ranks need, then hear what they are; None where the driver ended instead."""
+    _import_what_ranks_need()
+    told = sys.stdin.buffer.read()
+    if not told:
+        return None
+    values = json.loads(told)
+    os.environ.update(values["environment"])
+    arguments: list[str] = values["arguments"]
+    return arguments
 
 
 def _torchrun(start_method: str, arguments: Sequence[str], reports: Reports) -> int:
@@ -64,7 +81,7 @@ def _torchrun(start_method: str, arguments: Sequence[str], reports: Reports) -> 
 
 def _import_what_ranks_need() -> None:
     """The training, and torch's compiler: the first step of any of torch's optimisers imports it, used or not."""
-    for name in ("torch._dynamo", "gan_lib.training.loop"):
+    for name in ("torch._dynamo", "torch.distributed.run", "gan_lib.training.loop", "pyspark.cloudpickle"):
         importlib.import_module(name)
 
 

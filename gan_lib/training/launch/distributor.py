@@ -11,6 +11,7 @@ from pyspark.ml.torch.distributor import TorchDistributor
 from gan_lib.training.launch.rank_process import Reporting
 from gan_lib.training.launch.reports import Reports
 from gan_lib.training.launch.settings import LaunchSettings
+from gan_lib.training.launch.waiting_agent import WaitingAgent
 
 _SECONDS_FOR_LAST_WORDS = 5.0
 
@@ -18,10 +19,14 @@ _SECONDS_FOR_LAST_WORDS = 5.0
 class RankDistributor(TorchDistributor):
     """Starts the ranks as TorchDistributor does. It raises where a rank fails; who failed why is in the reports."""
 
-    def __init__(self, settings: LaunchSettings, reports: Reports, threads: int) -> None:
+    def __init__(
+        self, settings: LaunchSettings, reports: Reports, threads: int, agent: WaitingAgent | None = None
+    ) -> None:
+        """``agent``: started for these settings and threads; None: one is started when it is needed."""
         # In local mode the ranks see this machine's GPUs as they are; Spark need not have been told of them.
         super().__init__(settings.processes, settings.local, use_gpu=settings.gpus and not settings.local)
-        self._run_ranks = partial(_run_agent, reports.folder, threads, "spawn" if settings.gpus else "fork")
+        own = [reports.folder, str(threads), "spawn" if settings.gpus else "fork"]
+        self._run_ranks = partial(_run_agent, agent, own)
 
     def run(self, train_object: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> None:
         """Run a function (its results go into the reports) or the script at a path, with ``args``, on all ranks."""
@@ -31,7 +36,7 @@ class RankDistributor(TorchDistributor):
 
 
 def _run_agent(
-    reports: str, threads: int, start_method: str, input_params: dict[str, Any], script: str, *arguments: Any
+    agent: WaitingAgent | None, own: list[str], input_params: dict[str, Any], script: str, *arguments: Any
 ) -> None:
     """Run this machine's ranks: in the driver (local mode) or in a Spark task, until all have ended.
 
@@ -40,9 +45,12 @@ def _run_agent(
     """
     command = TorchDistributor._create_torchrun_command(input_params, script, *arguments)
     module = command.index("pyspark.ml.torch.torch_run_process_wrapper")
-    command[module : module + 1] = ["gan_lib.training.launch.agent", reports, str(threads), start_method]
+    command[module : module + 1] = ["gan_lib.training.launch.agent", *own]
     try:
-        TorchDistributor._execute_command(command, log_streaming_client=input_params.get("log_streaming_client"))
+        if agent is not None:
+            agent.run(command[module + 1 :])
+        else:
+            TorchDistributor._execute_command(command, log_streaming_client=input_params.get("log_streaming_client"))
     except RuntimeError:
-        Reports(reports).wait_for_all(input_params["num_processes"], _SECONDS_FOR_LAST_WORDS)
+        Reports(own[0]).wait_for_all(input_params["num_processes"], _SECONDS_FOR_LAST_WORDS)
         raise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -16,6 +15,7 @@ from gan_lib.training.launch.reports import Report, Reports
 from gan_lib.training.launch.requirements import require
 from gan_lib.training.launch.settings import LaunchSettings
 from gan_lib.training.launch.timeline import moments_of_driver, spent
+from gan_lib.training.launch.waiting_agent import WaitingAgent
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -58,12 +58,14 @@ def launch(
     settings: LaunchSettings,
     folder: str,
     threads: int | None = None,
+    agent: WaitingAgent | None = None,
 ) -> Launched:
     """Run a function or a script on all ranks until it has returned on every one.
 
     ``folder`` is where ranks report, on a store that the driver and all ranks reach. A function's results must be plain
     JSON values. ``threads`` are those of each rank for arithmetic; None: an equal share of what there is. A function
-    that is run again after a lost executor must itself go on from where it was.
+    that is run again after a lost executor must itself go on from where it was. ``agent``: one that was started for
+    these settings and threads, see :func:`~gan_lib.training.launch.waiting_agent.agent_ahead`.
 
     Raises:
         LaunchError: something is missing before the start.
@@ -77,7 +79,7 @@ def launch(
     for restarts in range(settings.restarts + 1):
         launched = time.time()
         reports = Reports(storage.join(attempts, uuid.uuid4().hex))
-        error = _attempt(reports, train_object, arguments, settings, threads)
+        error = _attempt(reports, train_object, arguments, settings, threads, None if restarts else agent)
         found = reports.read()
         storage.remove_tree(attempts)  # the last words of a killed driver's ranks may have come after the start
         ordered = [found[rank] for rank in sorted(found)]
@@ -97,13 +99,14 @@ def _attempt(
     arguments: tuple[Any, ...],
     settings: LaunchSettings,
     threads: int,
+    agent: WaitingAgent | None,
 ) -> Exception | None:
     """Run all ranks once; what Spark or torchrun raised, if anything. The truth is in the reports."""
     from gan_lib.training.launch.distributor import RankDistributor
 
     storage.make_folder(reports.folder)
     try:
-        RankDistributor(settings, reports, threads).run(train_object, *arguments)
+        RankDistributor(settings, reports, threads, agent).run(train_object, *arguments)
     except Exception as error:
         return error
     return None
@@ -134,5 +137,5 @@ def _explained(found: Mapping[int, Report], processes: int) -> Exception:
 def _threads_of_a_rank(spark: SparkSession, settings: LaunchSettings) -> int:
     """An equal share of the machine's cores in local mode, of the task's on a cluster."""
     if settings.local:
-        return max(1, (os.cpu_count() or 1) // settings.processes)
+        return settings.local_threads
     return int(spark.conf.get("spark.task.cpus", "1") or 1)

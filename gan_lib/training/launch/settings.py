@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Literal
 
 from pydantic import Field
@@ -26,6 +27,11 @@ class LaunchSettings(Settings):
     """How often a training that lost an executor (or its network) starts again from its checkpoint by itself."""
     wait_for_slots: float = Field(default=120.0, ge=0)
     """Seconds that we wait for executors to appear before we say that there are too few."""
+
+    @property
+    def local_threads(self) -> int:
+        """An equal share of this machine's cores for each rank on it."""
+        return max(1, (os.cpu_count() or 1) // self.processes)
 
     @property
     def transport(self) -> Literal["gloo", "nccl"]:

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import behaviours
+import psutil
 import pytest
 from left_running import left_running
 
 from gan_lib.core.errors import UserError
-from gan_lib.training.launch import LaunchError, LaunchSettings, RanksFailed, launch
+from gan_lib.training.launch import LaunchError, LaunchSettings, RanksFailed, agent_ahead, launch
 from gan_lib.training.launch.timeline import STAGES
 
 if TYPE_CHECKING:
@@ -79,6 +80,45 @@ def test_ranks_between_which_the_network_broke_are_started_again(spark: SparkSes
     done = launch(spark, behaviours.break_the_network, TWO, str(tmp_path), settings=TWO, folder=str(tmp_path))
     assert done.results == ["all is well"] * 2
     assert done.restarts == 1
+
+
+def test_an_agent_that_was_started_ahead_runs_the_ranks_once(spark: SparkSession, tmp_path: Path) -> None:
+    with agent_ahead(TWO, 1) as agent:
+        folder = str(tmp_path)
+        done = launch(spark, behaviours.break_the_network, TWO, folder, settings=TWO, folder=folder, agent=agent)
+    assert done.results == ["all is well"] * 2
+    assert done.restarts == 1
+
+
+def test_a_rank_of_an_agent_that_was_started_ahead_is_told_with_its_traceback(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    with agent_ahead(TWO, 1) as agent, pytest.raises(RanksFailed, match="ValueError: rank 1 found a bad batch"):
+        launch(spark, behaviours.raise_late, TWO, 1, settings=TWO, folder=str(tmp_path), agent=agent)
+
+
+def test_an_agent_that_nobody_needs_ends_with_its_block_or_its_driver() -> None:
+    program = """
+import os, signal
+from gan_lib.training.launch import LaunchSettings, agent_ahead
+with agent_ahead(LaunchSettings(), 1) as first:
+    pass
+with agent_ahead(LaunchSettings(), 1) as second:
+    print(first._process.pid, second._process.pid, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    driver = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    pids = [int(pid) for pid in driver.stdout.split()]
+    deadline = time.monotonic() + 60
+    while any(psutil.pid_exists(pid) for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert [pid for pid in pids if psutil.pid_exists(pid)] == []
+
+
+def test_ranks_of_a_cluster_or_on_gpus_have_no_agent_ahead() -> None:
+    for settings in (LaunchSettings(local=False), LaunchSettings(gpus=True)):
+        with agent_ahead(settings, None) as agent:
+            assert agent is None
 
 
 def test_a_rank_that_returns_early_is_no_success(spark: SparkSession, tmp_path: Path) -> None:
