@@ -37,5 +37,5 @@ def moments_of_driver(spark: SparkSession) -> dict[str, float]:
 
 
 def spent(moments: Mapping[str, float]) -> dict[str, float]:
-    """Seconds of each stage, from moments in seconds since 1970."""
-    return {stage: round(moments[end] - moments[begin], 2) for stage, (begin, end) in STAGES.items()}
+    """Seconds of each stage, from moments in seconds since 1970. When a process began is known to some hundredths."""
+    return {stage: max(0.0, round(moments[end] - moments[begin], 2)) for stage, (begin, end) in STAGES.items()}
