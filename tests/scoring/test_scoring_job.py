@@ -124,7 +124,7 @@ def test_a_result_leads_back_to_its_model_its_settings_and_its_input(
     job_in_here: Job, own_registry: TrackingSettings, tmp_path: Path
 ) -> None:
     bring(tmp_path, "broken", b"no image")
-    assert job_in_here("max_rejected_share=0.5")[0] == 0
+    assert job_in_here("max_rejected_share=0.5", "tiling.precision=bfloat16")[0] == 0
     output, tables = tmp_path / "out", Tables(str(tmp_path / "out"))
     rows = [
         row for side in (tables.results, tables.rejects) for row in pyarrow.dataset.dataset(side).to_table().to_pylist()
@@ -141,13 +141,13 @@ def test_a_result_leads_back_to_its_model_its_settings_and_its_input(
         assert record is not None
         assert (record["model"], record["version"], record["run"]) == (REGISTERED, "1", run_id)
         assert (record["settings"], record["source"]) == (row["settings"], row["source_sha256"])
-        assert record["precision"] == row["precision"] == "float32"
+        assert record["precision"] == row["precision"] == "bfloat16"
     assert run.info.status == "FINISHED" and run.info.end_time > run.info.start_time
     assert run.data.tags["gan_lib.model"] == f"models:/{REGISTERED}/1"
     assert run.data.tags["gan_lib.model_run"] == version.run_id
     assert run.data.params["output.format"] == "png" and run.data.params["tiling.tile"] == "512"
     assert (run.data.metrics["images.scored"], run.data.metrics["images.rejected"]) == (3, 1)
-    assert run.data.metrics["rejected.not-an-image"] == 1 and run.data.metrics["scored.float32"] == 3
+    assert run.data.metrics["rejected.not-an-image"] == 1 and run.data.metrics["scored.bfloat16"] == 3
     assert run.data.metrics["work_seconds"] > 0
     (dataset,) = run.inputs.dataset_inputs
     assert str(tmp_path / "in") in dataset.dataset.source
