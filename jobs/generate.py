@@ -17,10 +17,10 @@ import cv2
 import numpy as np
 
 from gan_lib import tracking
+from gan_lib.cluster.meanwhile import meanwhile
 from gan_lib.cluster.session import spark_session
 from gan_lib.core import config, storage
 from gan_lib.core.errors import run_job
-from gan_lib.core.meanwhile import meanwhile
 from gan_lib.scoring.generation.commits import Commits
 from gan_lib.scoring.generation.settings import GenerateSettings
 from gan_lib.tracking import TrackingSettings

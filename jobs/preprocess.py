@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from functools import partial
 
 from gan_lib import tracking
+from gan_lib.cluster.meanwhile import meanwhile
 from gan_lib.cluster.session import spark_session
 from gan_lib.core import config
 from gan_lib.core.errors import run_job
-from gan_lib.core.meanwhile import meanwhile
 from gan_lib.dataset.catalog import open_dataset
 from gan_lib.preprocessing.duplicates.report import DUPLICATES_REPORT
 from gan_lib.preprocessing.plots import statistics_plots

@@ -14,10 +14,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from gan_lib import tracking
+from gan_lib.cluster.meanwhile import meanwhile
 from gan_lib.cluster.session import spark_session
 from gan_lib.core import config
 from gan_lib.core.errors import UserError, run_job
-from gan_lib.core.meanwhile import meanwhile
 from gan_lib.evaluation.promotion.settings import PromoteSettings
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ from functools import partial
 from importlib import import_module
 
 from gan_lib import tracking
+from gan_lib.cluster.meanwhile import meanwhile
 from gan_lib.cluster.session import spark_session
 from gan_lib.core import config
 from gan_lib.core.errors import run_job
-from gan_lib.core.meanwhile import meanwhile
 from gan_lib.scoring.results.rows import Summary
 from gan_lib.scoring.results.tables import Tables
 from gan_lib.scoring.settings import ScoreSettings

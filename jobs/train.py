@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from gan_lib import recipes, tracking
+from gan_lib.cluster.meanwhile import meanwhile
 from gan_lib.cluster.session import spark_session
 from gan_lib.core import config, storage
 from gan_lib.core.config import ChosenByName
 from gan_lib.core.errors import run_job
-from gan_lib.core.meanwhile import meanwhile
 from gan_lib.tracking import ModelSettings, TrackingSettings
 from gan_lib.training.data_source import Datasets
 from gan_lib.training.data_version import with_data_version

@@ -88,7 +88,7 @@ class Store:
 def first_use(settings: TrackingSettings) -> None:
     """What MLflow's first use costs: seconds of imports, and of making the tables of a new SQLite file.
 
-    For :func:`gan_lib.core.meanwhile.meanwhile`. No server is asked: one that is away would keep us waiting.
+    Done ahead, so no server is asked: one that is away would keep us waiting.
     """
     store = store_of(settings)
     client = store.client()

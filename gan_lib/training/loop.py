@@ -23,10 +23,10 @@ from gan_lib.training.checkpoint import Checkpoints, averaged_weights, patiently
 from gan_lib.training.data_source import CollatedDataSource, Datasets, DataSource, open_data_source, to_device
 from gan_lib.training.data_version import told_by_rank0, versions_of
 from gan_lib.training.distributed.group import Group
+from gan_lib.training.distributed.precision import Choice, Format, choose
 from gan_lib.training.early_stopping import EarlyStopping
 from gan_lib.training.engine import Engine
 from gan_lib.training.exports import export
-from gan_lib.training.precision import Choice, Format, choose
 from gan_lib.training.samples import log_samples
 from gan_lib.training.settings import TrainingSettings, TrainSettings
 from gan_lib.training.time_budget import TimeBudget

@@ -9,8 +9,8 @@ import torch
 from recording_tracker import RecordingTracker
 from small_trainings import settings_of
 
-from gan_lib.training import precision
 from gan_lib.training.checkpoint import Checkpoints, read
+from gan_lib.training.distributed import precision
 from gan_lib.training.distributed.group import Group
 from gan_lib.training.loop import train
 from gan_lib.training.settings import TrainingSettings, TrainSettings

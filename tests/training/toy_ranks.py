@@ -17,7 +17,7 @@ from toy_recipes import Number, Toy, Weight, engine_of
 
 from gan_lib.metrics.metric import Mean
 from gan_lib.recipes.protocol import Update
-from gan_lib.training import precision as training_precision
+from gan_lib.training.distributed import precision as training_precision
 from gan_lib.training.distributed.group import Group
 from gan_lib.training.validation import HeldOut, measure
 
