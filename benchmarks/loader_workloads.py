@@ -57,8 +57,8 @@ class Workload:
         return np.load(io.BytesIO(content))
 
 
-def _crops(size: int) -> Callable[[Path, int], Iterator[np.ndarray]]:
-    def crops(data: Path, number: int) -> Iterator[np.ndarray]:
+def crops(size: int) -> Callable[[Path, int], Iterator[np.ndarray]]:
+    def cut(data: Path, number: int) -> Iterator[np.ndarray]:
         """Random crops of the photos below ``data``; more than one of a photo, no two alike."""
         paths = sorted(p for p in data.rglob("*") if p.suffix in (".jpg", ".png") and "boundaries" not in p.parts)
         photos = [cv2.imread(str(path), cv2.IMREAD_COLOR)[..., ::-1] for path in paths]
@@ -73,7 +73,7 @@ def _crops(size: int) -> Callable[[Path, int], Iterator[np.ndarray]]:
             top, left = (int(random.integers(side - size + 1)) for side in photo.shape[:2])
             yield np.ascontiguousarray(photo[top : top + size, left : left + size])
 
-    return crops
+    return cut
 
 
 def _fashion(data: Path, number: int) -> Iterator[np.ndarray]:
@@ -85,9 +85,9 @@ def _fashion(data: Path, number: int) -> Iterator[np.ndarray]:
 
 
 WORKLOADS = {
-    "jpeg256": Workload("jpeg256", JpegField("image", (256, 256, 3), 95), 8000, 64, 100, _crops(256)),
+    "jpeg256": Workload("jpeg256", JpegField("image", (256, 256, 3), 95), 8000, 64, 100, crops(256)),
     "png28": Workload("png28", PngField("image", (28, 28)), 70000, 256, 1000, _fashion),
-    "raw": Workload("raw", ArrayField("image", "uint8", (64, 64, 3)), 16000, 128, 250, _crops(64)),
+    "raw": Workload("raw", ArrayField("image", "uint8", (64, 64, 3)), 16000, 128, 250, crops(64)),
 }
 
 

@@ -23,11 +23,11 @@ from gan_lib.loading.decode.buffer_pool import BufferPool
 from gan_lib.loading.decode.columns import RowGroupTable
 from gan_lib.loading.device_prefetcher import DevicePrefetcher
 from gan_lib.loading.memory_budget import (
-    READING_THREADS,
     DecodeAhead,
     cores_of_this_rank,
     default_streams,
     memory_bound,
+    reading_threads,
 )
 from gan_lib.loading.pipeline import Pipeline
 from gan_lib.loading.plan import Plan
@@ -213,7 +213,7 @@ class Loader:
             self._read,
             planner.readings(self._cursor),
             ahead=self._plan.streams_of_a_rank(self.world_size),
-            threads=READING_THREADS,
+            threads=reading_threads(self.dataset),
             timeout=self._timeout,
         )
         return Pipeline(
