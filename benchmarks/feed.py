@@ -3,8 +3,8 @@
     python benchmarks/feed.py --data ../shared/data
 
 The demo's net learns from JPEGs of 256x256 and a small DCGAN from JPEGs of 64x64, each on one thread, with one thread
-to decode, for some seconds and so for several epochs, of which the first fills the cache. The figures are those that the
-training itself reports; medians are compared. The last line is one JSON object.
+to decode, for some seconds and so for several epochs, of which the first fills the cache. The figures are those that
+the training itself reports; medians are compared. The last line is one JSON object.
 """
 
 from __future__ import annotations
