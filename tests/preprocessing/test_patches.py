@@ -21,6 +21,7 @@ from gan_lib.preprocessing.cropping.resizing import (
     enough_for,
     resized,
 )
+from gan_lib.preprocessing.media.image import ImageMedium
 from tests.preprocessing.conftest import file_of, image
 
 sides = st.integers(8, 60)
@@ -114,3 +115,14 @@ def test_filters_judge_the_target_of_a_pair():
     assert cut_alike([flat, noise], WholeImage(), Filters(min_contrast=5), rng)
     with pytest.raises(ImageRejected, match="flat"):
         cut_alike([noise, flat], WholeImage(), Filters(min_contrast=5), rng)
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (256, 128), (61, 64), (64, 63), (1, 5), (4, 4)])
+@pytest.mark.parametrize(("channels", "bits"), [("grey", 8), ("rgb", 8), ("rgba", 8), ("rgb", 16)])
+def test_statistics_count_every_fourth_pixel_both_ways(height, width, channels, bits):
+    medium = ImageMedium(channels=channels, bits=bits)
+    kind, count = medium.pixel_format.dtype, medium.pixel_format.channels
+    pixels = np.random.default_rng(0).integers(0, 2**bits, (height + 8, width + 8, count), kind)
+    piece = pixels[3 : 3 + height, 5 : 5 + width]  # a patch of an image, as it is cut: its lines lie apart
+    picked = piece[::4, ::4].reshape(-1, count).astype(np.int64)
+    assert medium.sums([piece, piece]) == [*2 * picked.sum(0), *2 * (picked**2).sum(0), 2 * len(picked)]
