@@ -1,13 +1,23 @@
-"""What benchmarks/scoring.py gives to every contender: a folder of photos of mixed sizes, and a registered model."""
+"""What benchmarks/scoring.py gives to every contender: a folder of photos of mixed sizes, and a registered model.
+
+And how it looks at what they made of it.
+"""
 
 from __future__ import annotations
 
+import base64
 import os
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
+import pyarrow as pa
+import pyarrow.dataset
 import torch
 
 from gan_lib import tracking
@@ -24,6 +34,7 @@ QUALITY = 92
 LARGE_EVERY = 25  # every so many images one of 3x3 photos, which has to be cut into tiles
 SHORTEST_SIDE = 64
 MODEL = "benchmark"
+_COMPARED = 6  # results of each contender, the first of a large image
 
 
 @dataclass(frozen=True)
@@ -60,6 +71,44 @@ class Work:
         """Of all results together."""
         sizes = (size_of(path.read_bytes()) for path in self.paths())
         return sum(height * width for height, width in sizes) * SCALE**2 / 1e6
+
+    def results(self) -> Mapping[str, Callable[[], bytes]]:
+        """An image's name -> what reads its encoded result: a file, a row of bytes, or what ``spark_udf`` gives."""
+        files = {path.stem: path.read_bytes for path in self.output.glob("*.png")}
+        if files or not any(self.output.glob("*.parquet")):
+            return files
+        table = _read(sorted(map(str, self.output.glob("*.parquet"))))
+        contents = table.column("content" if "content" in table.column_names else "result")
+        return {
+            Path(path.as_py()).stem: partial(_content, one) for path, one in zip(table["path"], contents, strict=True)
+        }
+
+
+def _read(files: list[str]) -> pa.Table:
+    try:
+        return pyarrow.dataset.dataset(files).to_table()
+    except OSError:  # Daft repeats the values in its pages' headers, and pyarrow reads none of more than 16 MB
+        import daft
+
+        return daft.read_parquet(files).to_arrow()
+
+
+def _content(value: Any) -> bytes:
+    found = value.as_py()
+    return found if isinstance(found, bytes) else base64.b64decode(found["content"])
+
+
+def levels_off(work: Work, results: Mapping[str, Callable[[], bytes]]) -> tuple[float, float]:
+    """How far some results are from the net's in float32 on whole images, in levels: on average, and at most."""
+    paths = work.paths()[LARGE_EVERY // 2 :: max(1, len(work.paths()) // _COMPARED)]
+    apart = [cv2.absdiff(_exact(work, path), decode(results[path.stem]())) for path in paths]
+    return float(np.mean([one.mean() for one in apart])), float(max(one.max() for one in apart))
+
+
+@lru_cache
+def _exact(work: Work, path: Path) -> Pixels:
+    image = torch.from_numpy(decode(path.read_bytes())).permute(2, 0, 1)[None]
+    return Artifact.load(work.artifact).translate(image)[0].permute(1, 2, 0).contiguous().numpy()
 
 
 def prepare(data: Path, folder: Path, count: int) -> Work:
