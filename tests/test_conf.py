@@ -126,5 +126,5 @@ def test_a_cluster_profile_is_taken_by_spark(path: Path, repository: Path):
     taken = dict(SparkConf(loadDefaults=False).setAll(list(values.items())).getAll())
     assert taken == values
     options = values.get("spark.driver.extraJavaOptions", "")
-    for option in options.split():
+    for option in (option for option in options.split() if option.startswith("-Dlog4j2.")):
         assert (repository / option.partition("=")[2]).is_file(), f"{option} names no file"
