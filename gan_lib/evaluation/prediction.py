@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from gan_lib.cluster.parallelize import parallelize
+from gan_lib.cluster.slots import default_parallelism
 from gan_lib.core.images import ImageRejected, Limits, Pixels
 from gan_lib.evaluation.measured import COLUMNS, Measured, summarise, to_batch
 from gan_lib.scoring.batch import counted
@@ -24,10 +25,14 @@ if TYPE_CHECKING:
 
 Piece = TypeVar("Piece")
 
-TASKS = 256
-"""Most tasks that an evaluation is cut into."""
+_TASKS_A_SLOT = 8  # so that the last ones end together; each costs as much as an image or two
 # Canvases above any image that the limits let through; and the precision in which measures can be compared.
 _MEASURED = TilingSettings(canvas_megabytes=1024, precision="float32")
+
+
+def most_tasks(spark: SparkSession) -> int:
+    """How many tasks an evaluation of whole images is cut into at most."""
+    return _TASKS_A_SLOT * default_parallelism(spark)
 
 
 def load_predictors(models: Mapping[str, Model]) -> dict[str, TilePredictor]:

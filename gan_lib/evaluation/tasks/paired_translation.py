@@ -15,7 +15,7 @@ from gan_lib.evaluation.data_settings import DatasetPairs
 from gan_lib.evaluation.inputs_shown import show_input
 from gan_lib.evaluation.measured import INPUT, TARGET, Measured
 from gan_lib.evaluation.measuring.pairs import PairMeasures, pair_measures
-from gan_lib.evaluation.prediction import TASKS, Outcome, load_predictors, predict
+from gan_lib.evaluation.prediction import Outcome, load_predictors, most_tasks, predict
 from gan_lib.evaluation.settings import PairedTranslationSettings
 from gan_lib.evaluation.tasks.pairs import measure_pairs
 from gan_lib.scoring.inputs.decoders import columns_beside, require_image_to_image
@@ -37,7 +37,7 @@ def evaluate(spark: SparkSession, settings: PairedTranslationSettings, models: M
         beside = {column.name for model in models.values() for column in columns_beside(model.description)}
         names, pieces = dataset_pairs(settings.pairs, sorted(beside))
     else:
-        names, pieces = folder_pairs(settings.pairs, settings.limits, TASKS)
+        names, pieces = folder_pairs(settings.pairs, settings.limits, most_tasks(spark))
     measures = pair_measures(spark, settings.metrics, settings.border, settings.features, settings.classifiers)
     measure = partial(_measure_piece, models=models, settings=settings, measures=measures)
     return measure_pairs(spark, settings, names, pieces, measure, measures, [INPUT, *models, TARGET])

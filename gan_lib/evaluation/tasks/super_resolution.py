@@ -20,7 +20,7 @@ from gan_lib.evaluation.comparison import compare, crop_of
 from gan_lib.evaluation.comparison_grid import busiest_crop
 from gan_lib.evaluation.measured import BICUBIC, TARGET, Measured
 from gan_lib.evaluation.measuring.pairs import PairMeasures, pair_measures
-from gan_lib.evaluation.prediction import TASKS, Outcome, load_predictors, predict
+from gan_lib.evaluation.prediction import Outcome, load_predictors, most_tasks, predict
 from gan_lib.evaluation.settings import SuperResolutionSettings
 from gan_lib.evaluation.tasks.pairs import measure_pairs
 from gan_lib.metrics.resizing import as_levels, imresize
@@ -39,7 +39,7 @@ def evaluate(spark: SparkSession, settings: SuperResolutionSettings, models: Map
     """
     scale = common_scale(models)
     measures = pair_measures(spark, settings.metrics, settings.border, settings.features, settings.classifiers)
-    names, pieces = image_cases(settings.images, settings.limits, TASKS)
+    names, pieces = image_cases(settings.images, settings.limits, most_tasks(spark))
     measure = partial(_measure_piece, models=models, settings=settings, measures=measures, scale=scale)
     resizer = f"1/{scale} by MATLAB's bicubic imresize"
     return measure_pairs(spark, settings, names, pieces, measure, measures, [BICUBIC, *models, TARGET], resizer)
