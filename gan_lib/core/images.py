@@ -206,8 +206,8 @@ def encode_png(pixels: Pixels) -> bytes:
     data = [deflate.compress(_filtered(lines, top, min(top + band, height))) for top in range(0, height, band)]
     data.append(deflate.flush())
     header = struct.pack(">IIBBBBB", width, height, 8, _PNG_COLOR_TYPES[channels], 0, 0, 0)
-    chunks = [_png_chunk(b"IHDR", header), *(_png_chunk(b"IDAT", part) for part in data if part)]
-    return b"".join([b"\x89PNG\r\n\x1a\n", *chunks, _png_chunk(b"IEND", b"")])
+    chunks = [png_chunk(b"IHDR", header), *(png_chunk(b"IDAT", part) for part in data if part)]
+    return b"".join([b"\x89PNG\r\n\x1a\n", *chunks, png_chunk(b"IEND", b"")])
 
 
 def _filtered(lines: Pixels, top: int, bottom: int) -> Pixels:
@@ -221,7 +221,8 @@ def _filtered(lines: Pixels, top: int, bottom: int) -> Pixels:
     return filtered
 
 
-def _png_chunk(name: bytes, body: bytes) -> bytes:
+def png_chunk(name: bytes, body: bytes) -> bytes:
+    """One chunk of a PNG file: its length, name, content and checksum (PNG specification, 5.3)."""
     return b"".join([struct.pack(">I", len(body)), name, body, struct.pack(">I", zlib.crc32(body, zlib.crc32(name)))])
 
 

@@ -33,8 +33,18 @@ def has_bfloat16_units(device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type != "cpu":
         return False
-    limit = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or "DEFAULT"
-    if not limit.upper().startswith(_LIMITS_WITH_UNITS):
+    if not (_onednn_limit() or "DEFAULT").upper().startswith(_LIMITS_WITH_UNITS):
         return False
     found: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # torch of before 2.10 does not tell
     return any(found.get(unit) for unit in _UNITS)
+
+
+def limit_told() -> str:
+    """What a sentence about missing units has to add: that somebody hides them from oneDNN; else nothing."""
+    limit = _onednn_limit()
+    return f" (oneDNN is limited to {limit})" if limit else ""
+
+
+def _onednn_limit() -> str | None:
+    """The set of instructions that oneDNN may use at most (its guide, "CPU Dispatcher Control"); None: any."""
+    return os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or None

@@ -15,11 +15,13 @@ class _LogLines:
     """stderr for a log file: tqdm returns the carriage to draw over its line, here each line stays."""
 
     def write(self, text: str) -> None:
+        """Write a line, without what would draw over it."""
         line = text.strip("\r\n ")
         if line:
             sys.stderr.write(line + "\n")
 
     def flush(self) -> None:
+        """Flush stderr."""
         sys.stderr.flush()
 
 

@@ -14,6 +14,7 @@ from gan_lib.cluster.slots import default_parallelism
 from gan_lib.core.images import ImageRejected, Limits, Pixels
 from gan_lib.evaluation.measured import COLUMNS, Measured, summarise, to_batch
 from gan_lib.scoring.batch import counted
+from gan_lib.scoring.inputs.files import TASKS_A_SLOT
 from gan_lib.scoring.model import Model, predictor_in_worker
 from gan_lib.scoring.pipeline import Pipeline, Request
 from gan_lib.scoring.predictor import TilePredictor
@@ -25,14 +26,13 @@ if TYPE_CHECKING:
 
 Piece = TypeVar("Piece")
 
-_TASKS_A_SLOT = 8  # so that the last ones end together; each costs as much as an image or two
 # Canvases above any image that the limits let through; and the precision in which measures can be compared.
 _MEASURED = TilingSettings(canvas_megabytes=1024, precision="float32")
 
 
 def most_tasks(spark: SparkSession) -> int:
-    """How many tasks an evaluation of whole images is cut into at most."""
-    return _TASKS_A_SLOT * default_parallelism(spark)
+    """How many tasks an evaluation of whole images is cut into at most: each costs as much as an image or two."""
+    return TASKS_A_SLOT * default_parallelism(spark)
 
 
 def load_predictors(models: Mapping[str, Model]) -> dict[str, TilePredictor]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
 from functools import lru_cache
 
 import torch
 
-from gan_lib.core.precision import Precision, dtype_of
+from gan_lib.core.precision import Precision, dtype_of, limit_told
 from gan_lib.export.artifact import Artifact
 from gan_lib.export.examples import example
 from gan_lib.export.ports import Image
@@ -47,8 +46,7 @@ def dtype_served(artifact: Artifact, precision: Precision, device: torch.device)
 
 @lru_cache  # once in a process, however many models it serves
 def _say_that_units_are_missing(device: torch.device) -> None:
-    limit = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA")
-    limited = f" (oneDNN is limited to {limit})" if limit and device.type == "cpu" else ""
+    limited = limit_told() if device.type == "cpu" else ""
     logger.warning("Models are served in float32: this %s has no units for bfloat16%s.", device.type, limited)
 
 

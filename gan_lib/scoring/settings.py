@@ -30,8 +30,8 @@ class TilingSettings(Settings):
     overlap: int = Field(default=64, ge=2)
     """Input pixels over which two blended tiles fade into each other."""
     precision: Precision = "auto"
-    """float32 is exact; bfloat16 computes in half the bits, on CPUs and GPUs that have units for it two to five times
-    as fast, with most values the same. auto: bfloat16 where the device of the worker that has the image has such units
+    """float32 is exact; bfloat16 computes in half the bits, on CPUs and GPUs that have units for it about twice as fast
+    or more, with most values the same. auto: bfloat16 where the device of the worker that has the image has such units
     and the model, tried before it is served, is off by no more than
     :data:`gan_lib.scoring.precision.MOST_LEVELS` of 255; else float32, and the log says so. What an image was computed
     in stands in its row and in its file."""

@@ -29,13 +29,8 @@ from gan_lib.scoring.settings import OutputSettings, TilingSettings
 
 REPORT_SCHEMA = "report string"
 """What a task sends to the driver: one :class:`gan_lib.scoring.results.rows.Report`."""
-_FILE_LISTS = (
-    "keys",
-    "etags",
-    "outputs",
-    "problems",
-    "beside",
-)  # see gan_lib.scoring.inputs.files
+# The columns of files, see gan_lib.scoring.inputs.files.
+_FILE_LISTS = ("keys", "etags", "outputs", "problems", "beside")
 _COUNTED_AT_ONCE = 256  # images; each count is a message to the driver
 
 

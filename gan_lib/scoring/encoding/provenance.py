@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from xml.sax.saxutils import quoteattr, unescape
 
 from gan_lib.core import storage
+from gan_lib.core.images import png_chunk
 
 Provenance = dict[str, str]
 """Plain words -> any text: model, version, source, ..."""
@@ -41,8 +42,7 @@ def packet(provenance: Mapping[str, str]) -> bytes:
 
 def into_png(encoded: bytes, provenance: Mapping[str, str]) -> bytes:
     """Insert an iTXt chunk after the header (PNG specification, 11.3.4.5)."""
-    body = _PNG_PLAIN + packet(provenance)
-    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    chunk = png_chunk(_PNG_PLAIN[:4], _PNG_PLAIN[4:] + packet(provenance))
     return encoded[:_PNG_FIRST_CHUNKS] + chunk + encoded[_PNG_FIRST_CHUNKS:]
 
 

@@ -7,13 +7,12 @@ it must, or where somebody asks for it.
 from __future__ import annotations
 
 import logging
-import os
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 
-from gan_lib.core.precision import Precision, has_bfloat16_units
+from gan_lib.core.precision import Precision, has_bfloat16_units, limit_told
 from gan_lib.training.distributed.group import Group
 
 logger = logging.getLogger(__name__)
@@ -67,8 +66,5 @@ def _ranks_without_units(group: Group, device: torch.device) -> list[int]:
 
 def _why_not(lacking: list[int], began_in: Format | None) -> str:
     ranks = ", ".join(map(str, lacking))
-    reason = f"rank {ranks} finds no units for bfloat16"
-    limit = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA")
-    if limit is not None:
-        reason += f" (oneDNN is limited to {limit})"
+    reason = f"rank {ranks} finds no units for bfloat16{limit_told()}"
     return reason if began_in is None else f"{reason}, though it began in {began_in}"

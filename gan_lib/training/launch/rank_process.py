@@ -72,9 +72,8 @@ def _forget_the_agent() -> None:
     os.setsid()
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_DFL)
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # torchrun has the kernel send it where the agent dies: see on_parent_death
+    # Torchrun has the kernel send this one where the agent dies: see on_parent_death.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     atexit._clear()  # what the agent wants done at its own end
     faulthandler.enable()
     sys.stdout.reconfigure(write_through=True)  # type: ignore[union-attr]
