@@ -332,8 +332,12 @@ def test_no_modules_import_each_other_in_a_circle():
     assert not circles, report(circles)
 
 
+# A shelf and no room: one paper, one file, found by its name.
+SHELF = ROOT / "gan_lib" / "recipes"
+
+
 @pytest.mark.parametrize(
-    "room", sorted({path.parent for path in SOURCES}), ids=lambda room: str(room.relative_to(ROOT))
+    "room", sorted({path.parent for path in SOURCES} - {SHELF}), ids=lambda room: str(room.relative_to(ROOT))
 )
 def test_a_room_has_at_most_thirteen_modules_at_one_level(room: Path):
     modules = [path.name for path in room.glob("*.py") if path.name != "__init__.py"]
