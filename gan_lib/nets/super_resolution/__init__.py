@@ -1,0 +1,1 @@
+"""Nets that enlarge images, as the papers and public weights have them."""
