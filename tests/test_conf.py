@@ -13,6 +13,7 @@ import pydantic
 import pytest
 import yaml
 
+from gan_lib import recipes
 from gan_lib.core import config
 from gan_lib.core.settings.listing import keys
 from gan_lib.preprocessing.media import AnyMedium
@@ -68,7 +69,7 @@ def test_train_lists_the_settings_of_all_recipes_or_of_the_one_that_is_named(
         return capsys.readouterr().out
 
     everything = listed()
-    assert "recipe.name: cyclegan | dcgan | srgan | srresnet | wgan_gp; required" in everything
+    assert f"recipe.name: {' | '.join(recipes.names())}; required" in everything
     assert "recipe.crop (name: srresnet): integer > 0 or null; default null" in everything
     assert "recipe.penalty (name: wgan_gp)" in everything
     only = listed("--config", str(CONF / "train" / "srresnet.yaml"), "--set", "recipe.name=dcgan")

@@ -18,7 +18,8 @@ from gan_lib.export.ports import Latent
 from gan_lib.metrics.fidelity import psnr
 from gan_lib.nets.srresnet import enlarge_bicubic
 from gan_lib.nets.vgg import VGGFeatures
-from gan_lib.recipes import cyclegan, srgan, srresnet
+from gan_lib.recipes import cyclegan, srresnet
+from gan_lib.recipes.perceptual import LiteLoss, read_vgg
 from gan_lib.recipes.protocol import Batch, Progress, Recipe, Update
 
 TINY: dict[str, dict[str, Any]] = {
@@ -70,16 +71,6 @@ def update_called(recipe: Recipe, name: str) -> Update:
 
 def parameters_of(recipe: Recipe, nets: list[str]) -> list[torch.nn.Parameter]:
     return [parameter for net in nets for parameter in recipe.nets[net].parameters()]
-
-
-@pytest.mark.parametrize("name", sorted(TINY))
-def test_optimisers_have_every_parameter_once_and_updates_name_only_them(name):
-    recipe = tiny(name)
-    optimizers = recipe.optimizers()
-    held = [id(p) for optimizer in optimizers.values() for group in optimizer.param_groups for p in group["params"]]
-    assert sorted(held) == sorted(id(p) for p in recipe.nets.parameters())
-    assert {stepped for update in recipe.updates() for stepped in update.optimizers} == set(optimizers)
-    assert {average.net or key for key, average in recipe.averages().items()} <= set(recipe.nets)
 
 
 @pytest.mark.parametrize("name", sorted(ADVERSARIES))
@@ -299,9 +290,33 @@ def test_srgan_compares_vgg_features_where_weights_are_configured(photo, tmp_pat
     batch = recipe.prepare(rows_of(photo[:64, :64]), seed=0)
     _, logs = recipe.generator_loss(batch, Progress())
     with torch.no_grad():
-        target, fake = (recipe.frozen["vgg"](images) for images in (batch["high"], recipe.fake(batch)))
+        target, fake = (recipe.frozen["features"].net(images) for images in (batch["high"], recipe.fake(batch)))
     torch.testing.assert_close(logs["perceptual"], (target - fake).square().mean(), rtol=1e-3, atol=1e-7)
-    assert "vgg" not in recipe.nets
+    assert "features" not in recipe.nets
+
+
+def test_the_loss_by_the_wheels_net_is_0_for_equal_images_and_pulls_on_odd_and_even_pixels_alike(photo):
+    loss = LiteLoss().requires_grad_(False)
+    target = torch.from_numpy(photo[:96, :96].copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
+    assert loss(target, target, 0).item() == pytest.approx(0, abs=1e-6)
+    blurred = torch.nn.functional.avg_pool2d(target, 5, 1, 2)
+    pulls = []
+    for step in range(64):
+        moved = blurred.clone().requires_grad_()
+        loss(moved, target, step).backward()
+        pulls.append(moved.grad.square().mean(dim=(0, 1)))
+    one, all_steps = (
+        pull[8:-8, 8:-8].unfold(0, 2, 2).unfold(1, 2, 2).mean(dim=(0, 1)) for pull in (pulls[0], sum(pulls))
+    )
+    assert one.max() / one.min() > 1.5, "the net's stride alone would not need the shifts"
+    assert all_steps.max() / all_steps.min() < 1.15
+
+
+def test_the_loss_by_the_wheels_net_grows_with_the_blur(photo):
+    loss = LiteLoss().requires_grad_(False)
+    target = torch.from_numpy(photo[:96, :96].copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
+    values = [loss(torch.nn.functional.avg_pool2d(target, k, 1, k // 2), target, 3).item() for k in (3, 5, 9)]
+    assert values == sorted(values) and values[0] > 0.01
 
 
 @pytest.mark.parametrize(
@@ -320,4 +335,4 @@ def test_vgg_weights_that_are_none_are_refused(content, message, tmp_path):
     elif content is not None:
         torch.save(content, path)
     with pytest.raises(UserError, match=message):
-        srgan.read_vgg(str(path))
+        read_vgg(str(path))

@@ -13,6 +13,8 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +37,14 @@ def main(folder: str, *datasets: str) -> None:
     """Train each recipe in its turn; what went wrong is in its result."""
     torch.set_num_threads(1)
     for name, _, url in (given.partition("=") for given in datasets):
-        result = attempt(Path(folder) / name, name, url)
+        result = attempt(Path(folder) / name, partial(settings_of, name, url))
         (Path(folder) / name / "result.json").write_text(json.dumps(result))
 
 
-def attempt(folder: Path, name: str, url: str) -> dict[str, Any]:
+def attempt(folder: Path, settings_in: Callable[[Path], TrainSettings]) -> dict[str, Any]:
     """``exits`` of the undisturbed and the continued ranks, where the others were killed, and which leaves differ."""
     folder.mkdir(parents=True)
-    whole, killed = (settings_of(name, url, folder / run) for run in ("whole", "killed"))
+    whole, killed = (settings_in(folder / run) for run in ("whole", "killed"))
     first = wait(start(whole, folder / "whole.txt"))
     reached = kill(start(killed, folder / "killed.txt"), killed)
     again = wait(start(killed, folder / "again.txt"))

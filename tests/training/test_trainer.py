@@ -9,7 +9,6 @@ import pytest
 import torch
 from small_trainings import RECIPES, settings_of
 
-from gan_lib import recipes
 from gan_lib.core.errors import UserError
 from gan_lib.export.artifact import Artifact
 from gan_lib.training.checkpoint import Checkpoints, averaged_weights, read
@@ -20,12 +19,8 @@ from gan_lib.training.meter import TrainingDiverged
 CPU = torch.device("cpu")
 
 
-def test_every_recipe_is_tried_here():
-    assert sorted(RECIPES) == recipes.names()
-
-
 @pytest.mark.parametrize("recipe", sorted(RECIPES))
-def test_every_recipe_trains_goes_on_and_exports(recipe, patches, tmp_path, tracker):
+def test_a_recipe_trains_goes_on_and_exports(recipe, patches, tmp_path, tracker):
     first = train(settings_of(recipe, patches, tmp_path), 0, 1, CPU, tracker)
     assert first["images"] == 32 and first["step"] == 8
     longer = settings_of(recipe, patches, tmp_path, training={"images": 48})

@@ -22,8 +22,8 @@ COLOUR_RECIPES = frozenset({"label_maps", "two_inputs", "inpainting", "optimised
 def publish(folder: Path) -> dict[str, str]:
     """Write both datasets below ``folder``; "grey" and "colour" -> URL."""
     return {
-        "grey": _write(folder / "grey", _grey_fields(), _grey_rows(), _GREY_MEANINGS),
-        "colour": _write(
+        "grey": write(folder / "grey", _grey_fields(), _grey_rows(), _GREY_MEANINGS),
+        "colour": write(
             folder / "colour", _colour_fields(), _colour_rows(), {"input": {"classes": ["sky", "road", "tree"]}}
         ),
     }
@@ -81,7 +81,8 @@ def _patches() -> list[np.ndarray]:
     return [np.ascontiguousarray(photo[y : y + SIDE, x : x + SIDE]) for y, x in corners]
 
 
-def _write(folder: Path, fields: list[Field], rows: list[dict[str, object]], meanings: dict[str, dict]) -> str:
+def write(folder: Path, fields: list[Field], rows: list[dict[str, object]], meanings: dict[str, dict]) -> str:
+    """Publish ``rows``, as many as ROWS, below ``folder``; returns its URL."""
     schema = Schema("rows", tuple(fields))
     version = Path(version_url(str(folder), 1))
     (version / "train").mkdir(parents=True)
