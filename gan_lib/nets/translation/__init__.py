@@ -1,0 +1,1 @@
+"""Nets of translation: from images or label maps to images."""
