@@ -6,8 +6,6 @@ Bytes never cross between Python and the JVM where they need not: files are read
 from __future__ import annotations
 
 import datetime
-import errno
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,8 +17,9 @@ from gan_lib.cluster.session import forget_zip_importers
 from gan_lib.core import storage
 from gan_lib.core.errors import Rejected
 from gan_lib.core.images import Limits
-from gan_lib.scoring.encoding import encoders as encoding
-from gan_lib.scoring.encoding import provenance
+from gan_lib.scoring.encoding.encoders import SUFFIX
+from gan_lib.scoring.encoding.result_writer import ResultWriter, Tag
+from gan_lib.scoring.inputs.reading import read_file
 from gan_lib.scoring.model import Model, predictor_in_worker
 from gan_lib.scoring.pipeline import UNAVAILABLE, Pipeline, Request
 from gan_lib.scoring.results.rows import KEPT, REJECTED, SCORED, RowWriter
@@ -32,19 +31,6 @@ REPORT_SCHEMA = "report string"
 # The columns of files, see gan_lib.scoring.inputs.files.
 _FILE_LISTS = ("keys", "etags", "outputs", "problems", "beside")
 _COUNTED_AT_ONCE = 256  # images; each count is a message to the driver
-
-
-@dataclass
-class Tag:
-    """What the job knows of an image beside its pixels."""
-
-    output: str | None
-    """Path below the output folder; None where results go into the table."""
-    source_etag: str | None = None
-    source_sha256: str | None = None
-    """Of all that goes into the net."""
-    precision: str | None = None
-    """Number format that the result was computed in, where there is one."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +63,8 @@ class ScoreTask:
 
     def _score(self, requests: Iterator[Request], commit: str) -> Iterator[pa.RecordBatch]:
         predictor = predictor_in_worker(self.model, self.tiling)
-        finish = partial(self._finish, predictor.precision)
-        pipeline = Pipeline(predictor, self.limits, finish, self._known)
+        writer = ResultWriter(self.output, self._made_by(), self.run, Tables(self.output.url).staging)
+        pipeline = Pipeline(predictor, self.limits, partial(writer.finish, predictor.precision), writer.known)
         rows = RowWriter(Tables(self.output.url).staged_rows, commit)
         uncounted = 0
         for request in pipeline.run(requests):
@@ -98,62 +84,28 @@ class ScoreTask:
         for batch in batches:
             for row in batch.to_pylist():
                 for key, etag, output, problem, beside in zip(*(row[name] for name in _FILE_LISTS), strict=True):
-                    read = partial(_read_file, storage.join(root, key), self.limits, problem)
+                    read = partial(read_file, storage.join(root, key), self.limits, problem)
                     yield Request(key, read, partial(self._read_beside, dict(beside)), Tag(output, etag))
 
     def _read_beside(self, urls: Mapping[str, str]) -> dict[str, Any]:
-        return {**self.constants, **{name: _read_file(url, self.limits) for name, url in urls.items()}}
+        return {**self.constants, **{name: read_file(url, self.limits) for name, url in urls.items()}}
 
     def _requests_of_rows(self, batches: Iterable[pa.RecordBatch]) -> Iterator[Request]:
         for batch in batches:
             besides = batch.column("beside") if "beside" in batch.schema.names else [None] * len(batch)
             for key, content, beside in zip(batch.column("key"), batch.column("content"), besides, strict=True):
                 name = key.as_py()
-                tag = Tag(f"{name}{encoding.SUFFIX[self.output.format]}" if self.output.files else None)
+                tag = Tag(f"{name}{SUFFIX[self.output.format]}" if self.output.files else None)
                 read = partial(_read_row, name, content, self.output)
                 yield Request(name, read, partial(self._beside_of_row, beside), tag)
 
     def _beside_of_row(self, beside: pa.Scalar | None) -> Mapping[str, Any]:
         return self.constants if beside is None else {**self.constants, **beside.as_py()}
 
-    def _known(self, request: Request) -> bool:
-        """Whether the very result is there already, made from the same content in the same way."""
-        tag: Tag = request.tag
-        tag.source_sha256 = _digest(request.content, request.beside)
-        if tag.output is None:
-            return False
-        found = provenance.read(storage.join(self.output.url, tag.output))
-        if found is None or any(found.get(key) != value for key, value in self._provenance(request).items()):
-            return False
-        request.width, request.height = int(found["width"]), int(found["height"])
-        tag.precision = found.get("precision")
-        return True
-
-    def _finish(self, precision: str, request: Request) -> None:
-        assert request.canvas is not None
-        tag: Tag = request.tag
-        tag.precision = precision
-        facts = {
-            **self._provenance(request),
-            "precision": precision,
-            "width": str(request.width),
-            "height": str(request.height),
-            "run": self.run,
-        }
-        if tag.output is None:
-            request.result = encoding.to_bytes(request.canvas, self.output, facts)
-        else:
-            url, scratch = storage.join(self.output.url, tag.output), Tables(self.output.url).staging
-            encoding.to_file(request.canvas, url, self.output, facts, scratch)
-
-    def _provenance(self, request: Request) -> provenance.Provenance:
-        return {
-            "model": self.model.name,
-            "version": self.model.version,
-            "weights": self.model.digest[:12],
-            "settings": self.settings,
-            "source": request.tag.source_sha256,
-        }
+    def _made_by(self) -> dict[str, str]:
+        model = self.model
+        words = {"model": model.name, "version": model.version, "weights": model.digest[:12]}
+        return {**words, "settings": self.settings}
 
     def _row(self, request: Request) -> dict[str, Any]:
         tag: Tag = request.tag
@@ -179,18 +131,6 @@ class ScoreTask:
         }
 
 
-def _read_file(url: str, limits: Limits, problem: str | None = None) -> bytes:
-    """The file's bytes, but never more than one over the limit, and never of something that is no file."""
-    if problem is not None:
-        raise Rejected("bad-name", problem)
-    try:
-        return storage.read_range(url, 0, limits.max_bytes + 1)
-    except OSError as error:
-        if error.errno == errno.EINVAL and storage.is_local(url):
-            raise Rejected("not-a-file", "it is a pipe, a socket, a device or a folder") from None
-        raise
-
-
 def _read_row(name: str, content: pa.Scalar, output: OutputSettings) -> bytes:
     if output.files and not _is_path(name):
         raise Rejected("bad-name", "the key cannot be the path of a file below the output folder, in its plainest form")
@@ -201,12 +141,3 @@ def _is_path(name: str | None) -> bool:
     """Whether no other key can mean the same file, and the file lies below the output folder but not in the tables."""
     parts = (name or "").split("/")
     return not {"", ".", ".."} & {*parts} and "\0" not in (name or "") and parts[0].lower() != FOLDER
-
-
-def _digest(content: bytes, beside: Mapping[str, Any]) -> str:
-    """SHA-256 of the image, and of what goes into the net beside it."""
-    digest = hashlib.sha256(content)
-    for name in sorted(beside):
-        value = beside[name] if isinstance(beside[name], bytes) else repr(beside[name]).encode()
-        digest.update(b"\0%s\0%d\0" % (name.encode(), len(value)) + value)
-    return digest.hexdigest()
