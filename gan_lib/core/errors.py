@@ -9,6 +9,8 @@ import sys
 import traceback
 from collections.abc import Callable
 
+from gan_lib.core.logs import show_sentences
+
 
 class UserError(Exception):
     """The request cannot be met. The message is one sentence: which file, key or value, and what to do."""
@@ -59,8 +61,9 @@ def run_job(main: Callable[[], None]) -> None:
     """Run a job's ``main`` and leave the process with the exit code that a scheduler needs.
 
     0: all well. 1: unexpected failure, with its traceback. 2: the request was wrong (:class:`UserError`).
-    3: :class:`TooManyRejects`. 4: :class:`DecisionNeeded`.
+    3: :class:`TooManyRejects`. 4: :class:`DecisionNeeded`. What the package logs is shown on stderr meanwhile.
     """
+    show_sentences()
     try:
         main()
     except UserError as error:

@@ -23,6 +23,7 @@ import numpy as np
 import psutil
 
 from gan_lib.core.errors import RankLost, UserError
+from gan_lib.core.logs import show_sentences
 from gan_lib.training.launch.parent_watch import on_parent_death
 from gan_lib.training.launch.reports import STARTED_VARIABLE, Report, Reports
 
@@ -48,6 +49,7 @@ class Reporting:
 def main(script: str, *arguments: str) -> None:
     """Run ``script`` as if it were started by itself. Returns, to torchrun, only if all went well."""
     _forget_the_agent()
+    show_sentences()
     on_parent_death(lambda: os.killpg(os.getpgid(0), signal.SIGKILL))
     rank, reports = _this_rank(), Reports.of_this_process()
     reports.write(Report(rank, "started", times=_times()))
