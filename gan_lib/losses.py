@@ -6,7 +6,7 @@ call has no second derivative.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +21,16 @@ def charbonnier(prediction: Tensor, target: Tensor, epsilon: float = 1e-3) -> Te
 def logistic_d(real: Tensor, fake: Tensor) -> Tensor:
     """-log D(real) - log(1 - D(fake)) (Goodfellow et al. 2014, equation 1)."""
     return F.softplus(-real).mean() + F.softplus(fake).mean()
+
+
+def smoothed_logistic_d(real: Tensor, fake: Tensor, target: float = 0.9) -> Tensor:
+    """:func:`logistic_d` with real samples labelled ``target`` instead of 1: -t log D - (1 - t) log(1 - D).
+
+    One-sided: fakes stay at 0, for a smoothed label of theirs would keep a generator where it is (Salimans et al. 2016,
+    section 3.4).
+    """
+    smoothed = target * F.softplus(-real) + (1 - target) * F.softplus(real)
+    return smoothed.mean() + F.softplus(fake).mean()
 
 
 def logistic_g(fake: Tensor) -> Tensor:
@@ -71,6 +81,47 @@ def r1_penalty(critic: nn.Module, real: Tensor) -> Tensor:
     with torch.autocast(real.device.type, enabled=False):
         samples = real.detach().float().requires_grad_()
         return _input_gradient(critic, samples).flatten(1).square().sum(dim=1).mean() / 2
+
+
+def r2_penalty(critic: nn.Module, fake: Tensor) -> Tensor:
+    """:func:`r1_penalty` at fake samples (Mescheder et al. 2018, equation 10, gamma = 1)."""
+    return r1_penalty(critic, fake)
+
+
+def consistency(scores: Tensor, augmented: Tensor) -> Tensor:
+    """Mean squared difference between a discriminator's scores of images and of the same ones augmented.
+
+    Zhang et al. 2020 (consistency regularisation), equation 4; multiply by lambda (10 there) yourself.
+    """
+    return (scores - augmented).square().mean()
+
+
+def historical_averaging(parameters: Iterable[Tensor], means: Iterable[Tensor]) -> Tensor:
+    """Squared distance of all parameters together from their means over the past (Salimans et al. 2016, section 3.3).
+
+    :class:`gan_lib.nets.generation.history.ParameterMeans` keeps such means.
+    """
+    pairs = zip(parameters, means, strict=True)
+    return torch.stack([(now - mean.detach()).square().sum() for now, mean in pairs]).sum()
+
+
+def standard_normal_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """KL(N(mean, variance) || N(0, 1)) in nats of each sample, (B, n) -> (B,) (Kingma and Welling 2014, appendix B)."""
+    return (mean.square() + log_variance.exp() - log_variance - 1).sum(1) / 2
+
+
+def discretised_logistic(levels: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
+    """-log P(level) in nats, elementwise, of levels 0 to 255 under a logistic distribution over [-1, 1].
+
+    Each level has the mass of its bin of width 2/255, the outermost ones all that lies beyond (Kingma et al. 2016,
+    appendix A). ``mean`` and ``log_scale`` are of the values in [-1, 1].
+    """
+    values, half = levels.float() / 127.5 - 1, 1 / 255
+    inverse_scale = torch.exp(-log_scale)
+    upper, lower = (values + half - mean) * inverse_scale, (values - half - mean) * inverse_scale
+    inside = F.logsigmoid(upper) + F.logsigmoid(-lower) + torch.log(-torch.expm1(-2 * half * inverse_scale))
+    darkest, brightest = F.logsigmoid(upper), F.logsigmoid(-lower)
+    return -torch.where(levels <= 0, darkest, torch.where(levels >= 255, brightest, inside))
 
 
 def feature_matching(real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:

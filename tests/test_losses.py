@@ -122,3 +122,63 @@ def test_feature_matching_sends_no_gradient_to_the_real_side():
     torch.testing.assert_close(loss, (real - fake).abs().mean())
     loss.backward()
     assert real.grad is None and fake.grad is not None
+
+
+def test_a_smoothed_label_is_met_by_the_score_whose_probability_it_is():
+    scores = torch.randn(9, dtype=torch.float64)
+    probability = torch.sigmoid(scores)
+    expected = -(0.9 * probability.log() + 0.1 * (1 - probability).log()).mean() + math.log(2)
+    torch.testing.assert_close(losses.smoothed_logistic_d(scores, torch.zeros(3, dtype=torch.float64)), expected)
+    best = torch.tensor([math.log(9.0)], requires_grad=True)  # sigmoid(log 9) = 0.9
+    losses.smoothed_logistic_d(best, torch.zeros(1)).backward()
+    assert best.grad.item() == pytest.approx(0, abs=1e-7)
+    hard = losses.smoothed_logistic_d(scores, -scores, target=1.0)
+    torch.testing.assert_close(hard, losses.logistic_d(scores, -scores))
+
+
+def test_a_quadratic_critics_r2_penalty_is_half_the_squared_norm_of_the_fakes():
+    fake = torch.randn(4, 3, 5, 5)
+    penalty = losses.r2_penalty(QuadraticCritic(), fake)
+    torch.testing.assert_close(penalty, fake.square().sum(dim=(1, 2, 3)).mean() / 2)
+
+
+def test_consistency_is_the_mean_squared_difference_of_scores():
+    assert losses.consistency(torch.tensor([1.0, 4.0]), torch.tensor([0.0, 2.0])).item() == (1 + 4) / 2
+
+
+def test_historical_averaging_pulls_each_parameter_to_its_mean():
+    parameter, mean = torch.tensor([1.0, 2.0], requires_grad=True), torch.tensor([0.0, 4.0])
+    other = torch.tensor(5.0)
+    loss = losses.historical_averaging([parameter, other], [mean, torch.tensor(2.0)])
+    assert loss.item() == 1 + 4 + 9
+    loss.backward()
+    torch.testing.assert_close(parameter.grad, 2 * (parameter.detach() - mean))
+
+
+def test_the_divergence_from_the_standard_normal_is_what_integration_gives():
+    mean, log_variance = torch.tensor([[0.7], [-1.2]]), torch.tensor([[0.4], [-0.9]])
+    x = torch.linspace(-12, 12, 200_001, dtype=torch.float64)
+    for row in range(2):
+        own = torch.distributions.Normal(mean[row, 0].double(), (log_variance[row, 0].double() / 2).exp())
+        standard = torch.distributions.Normal(torch.tensor(0.0, dtype=torch.float64), 1.0)
+        integrand = own.log_prob(x).exp() * (own.log_prob(x) - standard.log_prob(x))
+        found = losses.standard_normal_divergence(mean, log_variance)[row].double()
+        torch.testing.assert_close(found, torch.trapezoid(integrand, x), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("mean", "log_scale"), [(0.3, -3.0), (-1.0, -1.0), (2.0, 0.5), (0.0, -6.0)])
+def test_the_256_levels_of_a_discretised_logistic_are_a_distribution(mean, log_scale):
+    levels = torch.arange(256)
+    nats = losses.discretised_logistic(levels, torch.tensor(mean), torch.tensor(log_scale))
+    assert nats.double().neg().exp().sum().item() == pytest.approx(1, abs=1e-4)
+    edges = (torch.arange(255, dtype=torch.float64) + 0.5) / 127.5 - 1
+    below = torch.sigmoid((edges - mean) / math.exp(log_scale))
+    masses = torch.cat([below, torch.ones(1)]) - torch.cat([torch.zeros(1), below])
+    seen = masses > 1e-7
+    torch.testing.assert_close(nats.double()[seen], -masses[seen].log(), rtol=1e-3, atol=1e-3)
+
+
+def test_a_level_far_from_the_mean_has_a_gradient_that_pulls_the_mean_there():
+    mean = torch.tensor([-1.0], requires_grad=True)
+    losses.discretised_logistic(torch.tensor([255]), mean, torch.tensor([-7.0])).sum().backward()
+    assert torch.isfinite(mean.grad).all() and mean.grad.item() < 0

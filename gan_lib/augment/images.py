@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gan_lib.core.random import random_bits
+from gan_lib.core.random import random_bits, random_normal
 
 
 def random_hflip(images: Tensor, seed: int, position: Tensor) -> Tensor:
@@ -59,6 +59,16 @@ def random_crop(images: Tensor, size: int, seed: int, position: Tensor, stride: 
     sample = torch.arange(len(images), device=images.device).view(-1, 1, 1, 1)
     channel = torch.arange(images.shape[1], device=images.device).view(1, -1, 1, 1)
     return images[sample, channel, rows, columns]
+
+
+def instance_noise(images: Tensor, deviation: float, seed: int, position: Tensor) -> Tensor:
+    """``images`` with normal noise of ``deviation`` on every value (Sønderby et al. 2017, section 4).
+
+    Given to real and fake images alike, each under a seed of its own, and less of it as the training goes on: the two
+    distributions then overlap, and a discriminator cannot part them wholly.
+    """
+    noise = random_normal(seed, "instance noise", position, images[0].numel())
+    return images + deviation * noise.view_as(images).to(images.dtype)
 
 
 def normalise(images: Tensor) -> Tensor:

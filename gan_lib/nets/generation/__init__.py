@@ -1,0 +1,1 @@
+"""Nets that generate images from noise and score them, and the layers that such nets share."""
