@@ -142,13 +142,13 @@ def tracking_file(settings: Any) -> list[Location]:
 def models_of(settings: Any) -> list[str]:
     """The registered models that the job asks for."""
     if hasattr(settings, "models"):
-        return [uri for uri in settings.models.values() if uri.startswith("models:/")]  # others lie in folders
+        return [uri for uri in settings.models.values() if uri.startswith("models:")]
     if hasattr(settings, "evaluation"):
         return list(settings.evaluation.models.values())  # the challenger; there may be no champion yet
     if hasattr(settings, "champion"):
         return [f"models:/{settings.model}@champion"]
     model = getattr(settings, "model", None)
-    return [model] if isinstance(model, str) else []
+    return [model] if isinstance(model, str) and model.startswith("models:") else []
 
 
 def modules_of(settings: Any) -> tuple[str, ...]:

@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from gan_lib.scoring.model import fetch
 
     with tracking.run(job.tracking, "score", settings.model_dump(), job.model_dump()) as run:
-        model = fetch(spark, settings.model, job.tracking, settings.trusted_packages)
+        model = fetch(spark, settings.model, job.tracking, settings.trusted_packages, settings.interpolation)
         run.set_tags({"gan_lib.model": model.uri, "gan_lib.model_run": model.run_id or ""})
         score_input = score_new if settings.incremental.enabled else score
         summary = score_input(spark, model, settings, run.id)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from gan_lib.evaluation.models import fetch_model
 from gan_lib.evaluation.prediction import Outcome
 from gan_lib.evaluation.settings import (
     GenerationSettings,
@@ -16,6 +15,7 @@ from gan_lib.evaluation.settings import (
     UnpairedTranslationSettings,
 )
 from gan_lib.evaluation.tasks import distribution, paired_translation, super_resolution
+from gan_lib.scoring.model import fetch
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -35,8 +35,7 @@ def evaluate(spark: SparkSession, settings: TaskSettings) -> Outcome:
         UserError: a model or the data are not there, or do not fit the task.
     """
     models = {
-        name: fetch_model(spark, uri, settings.tracking, settings.trusted_packages)
-        for name, uri in settings.models.items()
+        name: fetch(spark, uri, settings.tracking, settings.trusted_packages) for name, uri in settings.models.items()
     }
     outcome = _TASKS[type(settings)](spark, settings, models)
     return replace(outcome, models={name: model.uri for name, model in models.items()})

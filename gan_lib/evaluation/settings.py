@@ -19,8 +19,8 @@ class TaskSettings(Settings):
     """What every task has."""
 
     models: dict[str, str] = Field(min_length=1)
-    """Name in the comparison grid -> ``models:/NAME@ALIAS``, ``models:/NAME/VERSION``, or the folder of a training's
-    checkpoints or of an artifact."""
+    """Name in the comparison grid -> ``models:/NAME@ALIAS``, ``models:/NAME/VERSION``, ``shipped:NAME``, or the
+    folder of a training's checkpoints or of an artifact."""
     trusted_packages: tuple[str, ...] = ()
     """Packages beside gan_lib's own that the models' nets may come from; the workers must have them too."""
     output: Url

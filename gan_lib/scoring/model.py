@@ -1,4 +1,4 @@
-"""A registered artifact on its way from the driver into each Python worker, where it is loaded once.
+"""An artifact on its way from the driver into each Python worker, where it is loaded once.
 
 The driver downloads it, so workers need no access to the registry. The files travel as one broadcast; the first worker
 of a machine unpacks them, and all its workers map the same weights.
@@ -6,23 +6,21 @@ of a machine unpacks them, and all its workers map the same weights.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from gan_lib import tracking
-from gan_lib.export.artifact import DESCRIPTION, WEIGHTS, Artifact
+from gan_lib.export.artifact import Artifact
 from gan_lib.export.description import Description
 from gan_lib.export.trust import trusted_packages
 from gan_lib.scoring import model_cache
 from gan_lib.scoring.model_cache import digest_of
+from gan_lib.scoring.model_sources import find_model
 from gan_lib.scoring.predictor import TilePredictor
-from gan_lib.scoring.settings import TilingSettings
+from gan_lib.scoring.settings import InterpolationSettings, TilingSettings
 from gan_lib.tracking import TrackingSettings
 
 if TYPE_CHECKING:
@@ -51,11 +49,13 @@ class Model:
     """Packages that its net may come from."""
     files: Any
     """Has ``value``: file name -> bytes. A Spark broadcast or :class:`Plain`."""
+    source: str | None = None
+    """What means this very version, where that is not ``models:/NAME/VERSION``."""
 
     @property
     def uri(self) -> str:
-        """``models:/NAME/VERSION``."""
-        return f"models:/{self.name}/{self.version}"
+        """``models:/NAME/VERSION``, ``shipped:NAME`` or a folder; of a net between two, both."""
+        return self.source or f"models:/{self.name}/{self.version}"
 
 
 def fetch(
@@ -63,24 +63,27 @@ def fetch(
     uri: str,
     settings: TrackingSettings | None = None,
     trusted: Sequence[str] = (),
+    interpolation: InterpolationSettings | None = None,
 ) -> Model:
-    """Download the model behind ``models:/NAME@ALIAS`` and make it ready to travel.
+    """Find the model behind ``uri``, as :func:`gan_lib.scoring.model_sources.find_model`, and make it ready to travel.
 
     ``trusted`` adds to the packages that its net may come from (:func:`gan_lib.export.trust.trusted_packages`); the
     workers must have them too.
 
     Raises:
-        UserError: no such model, or it is no artifact.
+        UserError: no such model, or it is no artifact, or it cannot be interpolated with the other.
     """
-    found = tracking.resolve(uri, settings)
-    with tempfile.TemporaryDirectory(prefix="gan_lib-model-") as scratch:
-        folder = tracking.download_model(f"models:/{found.name}/{found.version}", settings, scratch)
-        # A model that does not load must stop the job here, before Spark starts on it.
-        description = Artifact.load(folder, trusted).description
-        files = {name: (Path(folder) / name).read_bytes() for name in (WEIGHTS, DESCRIPTION)}
-    digest = digest_of(files)
-    allowed = trusted_packages(trusted)  # the driver's environment counts, not the workers'
-    return Model(found.name, found.version, found.run_id, digest, description, allowed, shared(spark, files))
+    found = find_model(uri, settings, trusted, interpolation)
+    return Model(
+        found.name,
+        found.version,
+        found.run_id,
+        digest_of(found.files),
+        found.description,
+        trusted_packages(trusted),  # the driver's environment counts, not the workers'
+        shared(spark, found.files),
+        found.uri,
+    )
 
 
 def predictor_in_worker(model: Model, tiling: TilingSettings) -> TilePredictor:

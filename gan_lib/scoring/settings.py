@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -106,6 +107,19 @@ class IncrementalSettings(Settings):
     object store."""
 
 
+class InterpolationSettings(Settings):
+    """A net between two of one architecture: alpha * the model's weights + (1 - alpha) * the other's.
+
+    Network interpolation of Wang et al., ESRGAN (2018), section 3.4: between a pixel net and the GAN that went on from
+    it, artefacts go before texture does.
+    """
+
+    model: str
+    """The other model, spelled as ``model`` is."""
+    alpha: float = Field(ge=0, le=1)
+    """Part of ``model`` in the weights: 1 is that model alone, 0 the other one."""
+
+
 class ScoreLimits(Limits):
     """As in preprocessing, but an image that is to be scored may be twice as large."""
 
@@ -117,7 +131,10 @@ class ScoreSettings(Settings):
     """What is scored, by which model, into what."""
 
     model: str
-    """``models:/NAME@ALIAS`` or ``models:/NAME/VERSION``."""
+    """``models:/NAME@ALIAS`` or ``models:/NAME/VERSION``; ``shipped:NAME``, a net that this package brings along, such
+    as ``shipped:enlarger-gan``; or the folder of an artifact or of a training."""
+    interpolation: InterpolationSettings | None = None
+    """Score by a net between ``model`` and another one."""
     trusted_packages: tuple[str, ...] = ()
     """Packages beside gan_lib's own that the model's net may come from; the workers must have them too."""
     input: InputSettings
@@ -137,10 +154,23 @@ class ScoreSettings(Settings):
 
     def digest(self) -> str:
         """Twelve hex digits that change when a setting that shows in the images does."""
-        relevant = [
-            self.tiling.model_dump(include={"whole_up_to", "overlap", "precision", "self_ensemble"}),
-            self.output.model_dump(include={"files", "format", "quality"}),
-            self.limits.model_dump(),
-            self.input.values,
-        ]
-        return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:12]
+        return digest_of(self.tiling, self.output, self.limits, self.input.values, self.interpolation)
+
+
+def digest_of(
+    tiling: TilingSettings,
+    output: OutputSettings,
+    limits: Limits,
+    values: Mapping[str, Constant],
+    interpolation: InterpolationSettings | None,
+) -> str:
+    """Twelve hex digits that change when one of those settings does that show in the images."""
+    relevant: list[Any] = [
+        tiling.model_dump(include={"whole_up_to", "overlap", "precision", "self_ensemble"}),
+        output.model_dump(include={"files", "format", "quality"}),
+        limits.model_dump(),
+        values,
+    ]
+    if interpolation is not None:  # results of before there was such a setting are still known
+        relevant.append(interpolation.model_dump())
+    return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:12]

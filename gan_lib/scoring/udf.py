@@ -15,7 +15,7 @@ from gan_lib.scoring.encoding.encoders import to_bytes
 from gan_lib.scoring.inputs.decoders import require_image_to_image
 from gan_lib.scoring.model import Model, fetch, predictor_in_worker
 from gan_lib.scoring.pipeline import Pipeline, Request
-from gan_lib.scoring.settings import EncodingSettings, TilingSettings
+from gan_lib.scoring.settings import EncodingSettings, InterpolationSettings, TilingSettings
 from gan_lib.tracking import TrackingSettings
 
 if TYPE_CHECKING:
@@ -36,11 +36,13 @@ def generator_udf(
     limits: Limits | None = None,
     tracking: TrackingSettings | None = None,
     trusted_packages: Sequence[str] = (),
+    interpolation: InterpolationSettings | None = None,
 ) -> Callable[..., Column]:
     """A function from a column of encoded images to a struct of ``bytes, width, height, error, seconds``.
 
-    ``uri`` is ``models:/NAME@ALIAS``; the version it means now is used for good. With ``sql_name`` it is registered
-    for SQL too: ``SELECT enlarge(content) FROM images``. An image that cannot be scored, null included, has
+    ``uri`` is ``models:/NAME@ALIAS``, of which the version that it means now is used for good; or ``shipped:NAME``, a
+    net that this package brings along; or an artifact's folder. With ``sql_name`` it is registered for SQL too:
+    ``SELECT enlarge(content) FROM images``. An image that cannot be scored, null included, has
     ``error`` set and the rest null. ``seconds`` is the work spent on the image.
 
     What the model takes beside the image are further columns, in the order of
@@ -59,6 +61,7 @@ def generator_udf(
         limits: what an image may cost.
         tracking: where the registry is.
         trusted_packages: packages beside gan_lib's own that the net may come from.
+        interpolation: use a net between this model and another one.
 
     Raises:
         UserError: no such model, or it is no artifact from image to image.
@@ -66,7 +69,7 @@ def generator_udf(
     from pyspark.sql.functions import pandas_udf
 
     limit_batches(spark)
-    model = fetch(spark, uri, tracking, trusted_packages)
+    model = fetch(spark, uri, tracking, trusted_packages, interpolation)
     require_image_to_image(model.uri, model.description)
     score = scorer(model, encoding or EncodingSettings(), tiling or TilingSettings(), limits or Limits())
     udf = pandas_udf(score, RESULT_TYPE)

@@ -12,7 +12,6 @@ from evaluation_nets import repeated, unchanged
 from PIL import Image
 
 from gan_lib.core.errors import UserError
-from gan_lib.evaluation import models as evaluation_models
 from gan_lib.evaluation.data_settings import DatasetImages, FolderPairs
 from gan_lib.evaluation.measured import BICUBIC, TARGET, Measured
 from gan_lib.evaluation.measuring.feature_settings import AlexNetFeatures, EfficientNetLite0Features
@@ -23,7 +22,6 @@ from gan_lib.evaluation.tasks.pairs import ranking
 from gan_lib.metrics.fidelity import luma_ms_ssim
 from gan_lib.metrics.perceptual import PerceptualDistance
 from gan_lib.scoring.model import Model
-from gan_lib.tracking import TrackingSettings
 
 MODELS = {"net": "models:/net/1"}
 Maker = Callable[..., Model]
@@ -131,20 +129,6 @@ def test_lpips_asks_for_the_features_that_it_was_published_for():
         assert layers.linear_layers()["lin0.model.1.weight"].shape == (1, 64, 1, 1)
     except UserError as error:
         pytest.skip(str(error))
-
-
-def test_a_model_may_lie_in_a_trainings_checkpoint_folder(spark_with_nets, make_model: Maker, tmp_path: Path):
-    repeated(2).save(tmp_path / "training" / "export" / "generator")
-    (tmp_path / "training" / "export" / "exports.json").write_text('["generator"]')
-    trusted = ("evaluation_nets",)
-    fetch = [
-        evaluation_models.fetch_model(spark_with_nets, str(tmp_path / folder), TrackingSettings(), trusted)
-        for folder in ("training", "training/export", "training/export/generator")
-    ]
-    assert len({model.digest for model in fetch}) == 1 and fetch[0].description.tiling.scale == 2
-    assert fetch[0].uri == str(tmp_path / "training" / "export" / "generator")
-    with pytest.raises(UserError, match=r"no model .*absent: write models:/NAME@ALIAS"):
-        evaluation_models.fetch_model(spark_with_nets, str(tmp_path / "absent"), TrackingSettings(), trusted)
 
 
 def test_the_images_may_be_a_field_of_a_dataset(spark_with_nets, make_model: Maker, tmp_path: Path):
