@@ -63,7 +63,7 @@ class ScoreTask:
 
     def _score(self, requests: Iterator[Request], commit: str) -> Iterator[pa.RecordBatch]:
         predictor = predictor_in_worker(self.model, self.tiling)
-        writer = ResultWriter(self.output, self._made_by(), self.run, Tables(self.output.url).staging)
+        writer = ResultWriter(self.output, self._lineage(), self.run, Tables(self.output.url).staging)
         pipeline = Pipeline(predictor, self.limits, partial(writer.finish, predictor.precision), writer.known)
         rows = RowWriter(Tables(self.output.url).staged_rows, commit)
         uncounted = 0
@@ -102,7 +102,7 @@ class ScoreTask:
     def _beside_of_row(self, beside: pa.Scalar | None) -> Mapping[str, Any]:
         return self.constants if beside is None else {**self.constants, **beside.as_py()}
 
-    def _made_by(self) -> dict[str, str]:
+    def _lineage(self) -> dict[str, str]:
         model = self.model
         words = {"model": model.name, "version": model.version, "weights": model.digest[:12]}
         return {**words, "settings": self.settings}

@@ -33,7 +33,7 @@ class ResultWriter:
     """Writes the results of requests whose tag is a :class:`Tag`."""
 
     output: OutputSettings
-    made_by: Mapping[str, str]
+    lineage: Mapping[str, str]
     """The words of provenance that all results share: model, version, weights, settings."""
     run: str
     """MLflow run of the job; empty where there is none."""
@@ -73,7 +73,7 @@ class ResultWriter:
             )
 
     def _provenance(self, tag: Tag) -> dict[str, Any]:
-        return {**self.made_by, "source": tag.source_sha256}
+        return {**self.lineage, "source": tag.source_sha256}
 
 
 def _digest(content: bytes, beside: Mapping[str, Any]) -> str:
