@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -87,6 +89,26 @@ def open_image(content: bytes) -> Image.Image:
     except MemoryError as error:
         raise out_of_memory((1, 1)) from error
     except Exception as error:
+        raise ImageRejected("corrupt", str(error) or type(error).__name__) from None
+
+
+@contextmanager
+def rejecting(image: Image.Image) -> Iterator[None]:
+    """What decoding ``image`` raises, as the reason why it is rejected, or as the trouble of this machine.
+
+    Raises:
+        ImageRejected: nothing else, whatever the bytes are ...
+        MachineInTrouble: ... unless this machine has no memory for what the limits admit.
+    """
+    try:
+        yield
+    except ImageRejected:
+        raise
+    except Image.DecompressionBombError as error:  # a frame larger than its header said
+        raise ImageRejected("too-many-pixels", str(error)) from None
+    except MemoryError as error:
+        raise out_of_memory(image.size) from error
+    except Exception as error:  # the decoders raise whatever their bytes lead them to; a bad file is never our crash
         raise ImageRejected("corrupt", str(error) or type(error).__name__) from None
 
 
