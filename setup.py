@@ -7,7 +7,11 @@ setup(
     version="0.1.0",
     description="Distributed Spark pipeline that trains GANs on large image corpora and applies them",
     packages=find_packages(include=["gan_lib", "gan_lib.*"]),
-    package_data={"gan_lib.evaluation.report": ["*.html", "*.css", "*.js"]},
+    package_data={
+        "gan_lib.evaluation.report": ["*.html", "*.css", "*.js"],
+        "gan_lib.shipped": ["*/*.safetensors", "*/*.json"],
+    },
+    entry_points={"console_scripts": ["gan-lib=gan_lib.cli.main:main"]},
     python_requires=">=3.10",
     install_requires=[
         "fsspec",

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from importlib import resources
-from importlib.resources.abc import Traversable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gan_lib.core.errors import UserError
 from gan_lib.export.artifact import DESCRIPTION, WEIGHTS
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable  # of Python 3.11 on
 
 SCHEME = "shipped:"
 """What the URI of a shipped net begins with."""

@@ -1,0 +1,1 @@
+"""The command ``gan-lib``, which the package installs."""

@@ -1,0 +1,1 @@
+"""Photos made larger on this machine alone, without Spark and without MLflow: what ``gan-lib enlarge`` does."""
