@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from gan_lib import losses
 from gan_lib.dataset.info import DatasetInfo
-from gan_lib.export.artifact import Artifact
 from gan_lib.nets.dcgan import DCGANDiscriminator
 from gan_lib.recipes import noise_to_image
-from gan_lib.recipes.noise_to_image import NoiseToImage
-from gan_lib.recipes.protocol import Average, Batch, Logs, Progress, Recipe, Update
-from gan_lib.recipes.samples import ImageSamples
+from gan_lib.recipes.noise_to_image import AdversarialRecipe, NoiseToImage
+from gan_lib.recipes.protocol import Batch, Logs, Progress, Recipe, Update
 
 
 class Settings(noise_to_image.Settings):
@@ -26,7 +23,7 @@ class Settings(noise_to_image.Settings):
     """Of both nets."""
 
 
-class DCGANRecipe(Recipe):
+class DCGANRecipe(AdversarialRecipe):
     """A generator and a discriminator, in alternation."""
 
     def __init__(self, settings: Settings, data: DatasetInfo) -> None:
@@ -50,41 +47,15 @@ class DCGANRecipe(Recipe):
             name: Adam(net.parameters(), lr=rate, betas=(0.5, 0.999), fused=True) for name, net in self.nets.items()
         }
 
-    def averages(self) -> dict[str, Average]:
-        """Of the generator."""
-        return {"generator": Average()}
-
     def generator_loss(self, batch: Batch, progress: Progress) -> tuple[Tensor, Logs]:
         """Make the discriminator score fakes as real."""
-        fake = self.nets["generator"](batch["latent"])
-        batch["fake"] = fake.detach()
-        return losses.logistic_g(self.nets["discriminator"](fake).float()), {}
+        return losses.logistic_g(self.nets["discriminator"](self.generated(batch)).float()), {}
 
     def discriminator_loss(self, batch: Batch, progress: Progress) -> tuple[Tensor, Logs]:
         """Real and fake images in a pass each: batch norm would tell a mixed batch apart by its statistics."""
         real = self.nets["discriminator"](batch["real"]).float()
         fake = self.nets["discriminator"](self.fake(batch)).float()
         return losses.logistic_d(real, fake), {"real": real.mean(), "fake": fake.mean()}
-
-    @torch.no_grad()
-    def fake(self, batch: Batch) -> Tensor:
-        """The batch's fakes, without gradient: from an earlier update of this step, or else generated now."""
-        if "fake" not in batch:
-            batch["fake"] = self.nets["generator"](batch["latent"])
-        fake: Tensor = batch["fake"]
-        return fake
-
-    def prepare(self, batch: Batch, seed: int) -> Batch:
-        """See :meth:`NoiseToImage.prepare`."""
-        return self.task.prepare(batch, seed)
-
-    def samples(self, batch: Batch) -> ImageSamples:
-        """See :meth:`NoiseToImage.samples`."""
-        return self.task.samples(self.nets["generator"], batch)
-
-    def exports(self) -> dict[str, Artifact]:
-        """The generator."""
-        return {"generator": self.task.artifact(self.nets["generator"])}
 
 
 def build(settings: Settings, data: DatasetInfo) -> Recipe:

@@ -30,6 +30,11 @@ def always(progress: Progress) -> bool:
     return True
 
 
+def last_of(period: int) -> Callable[[Progress], bool]:
+    """For an update that runs in every ``period``-th step only, after the others have run that often."""
+    return lambda progress: progress.step % period == period - 1
+
+
 @dataclass(frozen=True)
 class Update:
     """One optimiser step's worth: which optimisers step, on which loss, how often.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
@@ -12,12 +11,10 @@ from torch.optim import Adam, Optimizer
 from gan_lib import losses
 from gan_lib.core.random import random_uniform
 from gan_lib.dataset.info import DatasetInfo
-from gan_lib.export.artifact import Artifact
 from gan_lib.nets.critic import Critic
 from gan_lib.recipes import noise_to_image
-from gan_lib.recipes.noise_to_image import NoiseToImage
-from gan_lib.recipes.protocol import Average, Batch, Logs, Progress, Recipe, Update
-from gan_lib.recipes.samples import ImageSamples
+from gan_lib.recipes.noise_to_image import AdversarialRecipe, NoiseToImage
+from gan_lib.recipes.protocol import Batch, Logs, Progress, Recipe, Update, last_of
 
 
 class Settings(noise_to_image.Settings):
@@ -31,7 +28,7 @@ class Settings(noise_to_image.Settings):
     """Weight of the gradient penalty, the paper's lambda."""
 
 
-class WGANGPRecipe(Recipe):
+class WGANGPRecipe(AdversarialRecipe):
     """DCGAN's generator against a critic without batch norm."""
 
     def __init__(self, settings: Settings, data: DatasetInfo) -> None:
@@ -42,16 +39,11 @@ class WGANGPRecipe(Recipe):
         self.nets = nn.ModuleDict({"generator": self.task.generator(), "critic": critic})
 
     def updates(self) -> Sequence[Update]:
-        """The critic in every step, the generator in every fifth."""
+        """The critic in every step, the generator in the last of each ``critic_updates``."""
         period = self.settings.critic_updates
         return [
             Update("critic", ("critic",), self.critic_loss),
-            Update(
-                "generator",
-                ("generator",),
-                self.generator_loss,
-                when=lambda progress: progress.step % period == period - 1,
-            ),
+            Update("generator", ("generator",), self.generator_loss, when=last_of(period)),
         ]
 
     def optimizers(self) -> dict[str, Optimizer]:
@@ -59,15 +51,10 @@ class WGANGPRecipe(Recipe):
         rate = self.settings.learning_rate
         return {name: Adam(net.parameters(), lr=rate, betas=(0.0, 0.9), fused=True) for name, net in self.nets.items()}
 
-    def averages(self) -> dict[str, Average]:
-        """Of the generator."""
-        return {"generator": Average()}
-
     def critic_loss(self, batch: Batch, progress: Progress) -> tuple[Tensor, Logs]:
         """Equation 3 of the paper."""
         critic = self.nets["critic"]
-        with torch.no_grad():
-            fake = self.nets["generator"](batch["latent"])
+        fake = self.fake(batch)
         distance = losses.wasserstein_d(critic(batch["real"]).float(), critic(fake).float())
         penalty = losses.gradient_penalty(critic, batch["real"], fake, batch["alpha"])
         return distance + self.settings.penalty * penalty, {"distance": -distance, "penalty": penalty}
@@ -80,15 +67,7 @@ class WGANGPRecipe(Recipe):
     def prepare(self, batch: Batch, seed: int) -> Batch:
         """See :meth:`NoiseToImage.prepare`; and ``alpha`` (B,) of the real image in the mixture for the penalty."""
         alpha = random_uniform(seed, "alpha", batch["position"], 1)[:, 0]
-        return {**self.task.prepare(batch, seed), "alpha": alpha}
-
-    def samples(self, batch: Batch) -> ImageSamples:
-        """See :meth:`NoiseToImage.samples`."""
-        return self.task.samples(self.nets["generator"], batch)
-
-    def exports(self) -> dict[str, Artifact]:
-        """The generator."""
-        return {"generator": self.task.artifact(self.nets["generator"])}
+        return {**super().prepare(batch, seed), "alpha": alpha}
 
 
 def build(settings: Settings, data: DatasetInfo) -> Recipe:
