@@ -28,17 +28,16 @@ class Photo(NamedTuple):
 def find_photos(paths: Sequence[str], output: OutputSettings) -> list[Photo]:
     """The files of ``paths``, each a file or a folder on any store, whose files count at any depth; each file once.
 
-    Files keep their paths below their folder; where several paths are given, a folder's come below its own name. What
-    lies below the output is no input.
+    Files keep their paths below their folder; where several paths are given, a folder's come below its own name. Where
+    the output lies in a folder, what lies in the output is no input.
 
     Raises:
-        UserError: a path is not there, nothing is to be done, or a result would overwrite a photo.
+        UserError: a path is not there, nothing is to be done, or results would get among the photos.
     """
     found: dict[str, Photo] = {}
     for path in paths:
-        for photo in _photos_at(path, several=len(paths) > 1):
-            if not _is_below(photo.url, storage.absolute(output.url)):
-                found.setdefault(photo.url, photo)
+        for photo in _photos_at(path, storage.absolute(output.url), several=len(paths) > 1):
+            found.setdefault(photo.url, photo)
     if not found:
         raise UserError(f"There are no files to enlarge in {', '.join(readable(path) for path in paths)}.")
     photos = list(found.values())
@@ -48,7 +47,7 @@ def find_photos(paths: Sequence[str], output: OutputSettings) -> list[Photo]:
     return photos
 
 
-def _photos_at(path: str, several: bool) -> Iterator[Photo]:
+def _photos_at(path: str, output: str, several: bool) -> Iterator[Photo]:
     if not storage.exists(path):
         raise UserError(f"There is no file or folder {readable(path)}.")
     url = storage.absolute(path)
@@ -56,9 +55,15 @@ def _photos_at(path: str, several: bool) -> Iterator[Photo]:
         problem = file_at(url).problem
         yield Photo(url, readable(os.path.basename(url)), None if problem is None else problem.message)
         return
+    if url.rstrip("/") == output.rstrip("/"):
+        raise UserError(
+            f"{readable(path)} is the output too, and results would be enlarged again: name another output."
+        )
     above = f"{readable(os.path.basename(url.rstrip('/')))}/" if several else ""
     for file in list_files(url):
-        yield Photo(storage.join(url, file.key), f"{above}{file.key}", file.problem)
+        photo = Photo(storage.join(url, file.key), f"{above}{file.key}", file.problem)
+        if not (_is_below(output, url) and _is_below(photo.url, output)):
+            yield photo
 
 
 def _is_below(url: str, folder: str) -> bool:
