@@ -58,6 +58,19 @@ def least_squares_g(fake: Tensor) -> Tensor:
     return (fake - 1).square().mean()
 
 
+def relativistic_d(real: Tensor, fake: Tensor) -> Tensor:
+    """-log D(real, fakes) - log(1 - D(fake, reals)), where D compares with the mean (Wang et al. 2018, equation 1).
+
+    Means are those of the scores that are given: of a rank's own part of a batch.
+    """
+    return logistic_d(real - fake.mean(), fake - real.mean())
+
+
+def relativistic_g(real: Tensor, fake: Tensor) -> Tensor:
+    """-log(1 - D(real, fakes)) - log D(fake, reals) (Wang et al. 2018, equation 2): both roles exchanged."""
+    return relativistic_d(fake, real)
+
+
 def wasserstein_d(real: Tensor, fake: Tensor) -> Tensor:
     """fake - real: minus the critic's estimate of the distance (Arjovsky et al. 2017, equation 2)."""
     return fake.mean() - real.mean()

@@ -102,6 +102,21 @@ def test_least_squares_vanish_where_the_labels_are_met():
     assert losses.least_squares_g(torch.tensor([3.0])).item() == 4
 
 
+def test_the_relativistic_losses_compare_each_score_with_the_mean_of_the_other_side():
+    real, fake = torch.tensor([1.0, 3.0]), torch.tensor([0.5, -0.5, 0.0])
+    nearer, further = torch.sigmoid(real - 0.0), torch.sigmoid(fake - 2.0)  # how much likelier than the mean
+    expected = -nearer.log().mean() - (1 - further).log().mean()
+    torch.testing.assert_close(losses.relativistic_d(real, fake), expected)
+    expected = -(1 - nearer).log().mean() - further.log().mean()
+    torch.testing.assert_close(losses.relativistic_g(real, fake), expected)
+
+
+def test_relativistic_losses_do_not_see_what_is_added_to_all_scores():
+    real, fake = torch.randn(5), torch.randn(7)
+    for loss in (losses.relativistic_d, losses.relativistic_g):
+        torch.testing.assert_close(loss(real + 8, fake + 8), loss(real, fake))
+
+
 def test_the_wasserstein_loss_is_minus_the_gap_between_means():
     real, fake = torch.tensor([2.0, 4.0]), torch.tensor([1.0])
     assert losses.wasserstein_d(real, fake).item() == -2

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -46,20 +47,26 @@ class Settings(config.Settings):
 
 
 class SRResNetRecipe(Recipe):
-    """One net, one update."""
+    """One net, one update. Recipes of other generators are made of this one."""
+
+    generator: ClassVar[type[nn.Module]] = SRResNet
 
     def __init__(self, settings: Settings, data: DatasetInfo) -> None:
         super().__init__()
         self.settings = settings
         self.channels = image_channels(data, settings.image, settings.channels)
         _check_sizes(settings, *image_shape(data, settings.image)[:2])
-        self._arguments = {
+        self.nets = nn.ModuleDict({"generator": self.generator(**self.arguments())})
+
+    def arguments(self) -> dict[str, Any]:
+        """Of the generator."""
+        settings = self.settings
+        return {
             "scale": settings.scale,
             "base_channels": settings.base_channels,
             "blocks": settings.blocks,
             "channels": self.channels,
         }
-        self.nets = nn.ModuleDict({"generator": SRResNet(**self._arguments)})
 
     def updates(self) -> Sequence[Update]:
         """The pixel loss."""
@@ -75,21 +82,37 @@ class SRResNetRecipe(Recipe):
 
     def pixel_loss(self, batch: Batch, progress: Progress) -> tuple[Tensor, Logs]:
         """Charbonnier instead of the paper's squared error: sharper, and no worse in PSNR (Lai et al. 2017)."""
-        return losses.charbonnier(self.nets["generator"](batch["low"]).float(), batch["high"]), {}
+        return losses.charbonnier(self.enlarge(batch["low"]), batch["high"]), {}
+
+    def enlarge(self, low: Tensor) -> Tensor:
+        """The generator's prediction, float32; both in [-1, 1]."""
+        prediction: Tensor = self.nets["generator"](low).float()
+        return prediction
 
     def prepare(self, batch: Batch, seed: int) -> Batch:
         """``low`` and ``high`` (see :func:`pair`), randomly cropped, flipped and rotated."""
-        high, position = self._images(batch), batch["position"]
+        position = batch["position"]
+        return {"position": position, **self.pairs(self.augmented(batch, seed), seed, position)}
+
+    def augmented(self, batch: Batch, seed: int) -> Tensor:
+        """The images as levels, uint8, randomly cropped, flipped and rotated."""
+        high, position = self.images(batch), batch["position"]
         if self.settings.crop is not None:
             high = augment.random_crop(high, self.settings.crop, seed, position)
-        high = augment.random_rot90(augment.random_hflip(high, seed, position), seed, position)
-        return {"position": position, **pair(high, self.settings.scale)}
+        return augment.random_rot90(augment.random_hflip(high, seed, position), seed, position)
+
+    def pairs(self, high: Tensor, seed: int, position: Tensor) -> Batch:
+        """Levels, uint8 -> ``low`` and ``high`` in [-1, 1]; what is random depends on seed and position."""
+        return pair(high, self.settings.scale)
 
     def samples(self, batch: Batch) -> ImageSamples:
         """Bicubic enlargement, prediction and target side by side: (B, channels, H, 3 W)."""
-        images = pair(self._images(batch), self.settings.scale)
-        prediction = self.nets["generator"](images["low"]).float()
-        columns = [enlarge_bicubic(images["low"], self.settings.scale), prediction, images["high"]]
+        images = self.pairs(self.images(batch), 0, batch["position"])
+        columns = [
+            enlarge_bicubic(images["low"], self.settings.scale),
+            self.enlarge(images["low"]),
+            images["high"],
+        ]
         return ImageSamples(torch.cat(columns, dim=3))
 
     def metrics(self) -> Mapping[str, Metric]:
@@ -98,18 +121,23 @@ class SRResNetRecipe(Recipe):
 
     def exports(self) -> dict[str, Artifact]:
         """The enlarging net."""
-        net = self.nets["generator"]
-        tiling = Tiling(self.settings.scale, receptive_halo(net, channels=self.channels))
-        images = {"image": Image(self.channels)}
-        return {"generator": Artifact(net, Architecture.of(SRResNet, **self._arguments), images, images, tiling)}
+        net, port = self.nets["generator"], self.port()
+        tiling = Tiling(self.settings.scale, receptive_halo(net, port.size_divisor, self.channels))
+        architecture = Architecture.of(self.generator, **self.arguments())
+        outputs = {"image": dataclasses.replace(port, size_divisor=1)}
+        return {"generator": Artifact(net, architecture, {"image": port}, outputs, tiling)}
 
-    def _images(self, batch: Batch) -> Tensor:
+    def port(self) -> Image:
+        """What goes into the generator."""
+        return Image(self.channels)
+
+    def images(self, batch: Batch) -> Tensor:
+        """The batch's images as levels, uint8 (B, channels, H, W)."""
         return augment.match_channels(batch[self.settings.image], self.channels)
 
     def _psnr(self, batch: Batch) -> Tensor:
-        images = pair(self._images(batch), self.settings.scale)
-        prediction = self.nets["generator"](images["low"])
-        levels = augment.to_levels(images["high"]), augment.to_levels(prediction)
+        images = self.pairs(self.images(batch), 0, batch["position"])
+        levels = augment.to_levels(images["high"]), augment.to_levels(self.enlarge(images["low"]))
         return luma_psnr(*levels, border=self.settings.scale).clamp_max(MOST_DECIBELS)
 
 

@@ -32,14 +32,25 @@ def test_every_recipe_has_a_conf_of_its_name():
     assert {path.stem for path in CONFS} >= set(recipes.names())
 
 
-IMAGES = DatasetInfo(1_000, {"image": FieldInfo((64, 64, 3), "uint8", "png")})
+PAIRS = {
+    "input": FieldInfo((64, 64), "uint8", "png", classes=("sky", "road")),
+    "target": FieldInfo((64, 64, 3), "uint8", "png"),
+}
+IMAGES = DatasetInfo(1_000, {"image": FieldInfo((64, 64, 3), "uint8", "png"), **PAIRS})
+LARGE = DatasetInfo(1_000, {"image": FieldInfo((256, 256, 3), "uint8", "png")})
+LARGEST = ("pix2pixhd", "spade")  # gigabytes of weights and seconds to draw them
+BROUGHT = ["recipe.vgg=null"]  # a file that a user brings
 
 
-@pytest.mark.parametrize("path", CONFS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(p, id=p.stem, marks=[pytest.mark.slow] if p.stem in LARGEST else []) for p in CONFS],
+)
 def test_the_conf_builds_a_recipe_all_of_whose_nets_learn(path):
-    settings = config.load(Job, path)
+    settings = config.load(Job, path, BROUGHT if "vgg:" in path.read_text() else [])
     domain_b = IMAGES if settings.data.domain_b else None
-    recipe = settings.recipe.build(dataclasses.replace(IMAGES, domain_b=domain_b))
+    images = LARGE if path.stem.endswith("_paper") else IMAGES
+    recipe = settings.recipe.build(dataclasses.replace(images, domain_b=domain_b))
     engine = Engine(recipe, settings.training.model_copy(update={"compile": False}), Group(), torch.device("cpu"))
     learning = {
         id(p) for update in engine.updates for name in update.optimizers for p in engine.optimizers[name].parameters

@@ -17,7 +17,7 @@ from gan_lib.training.early_stopping import EarlyStopping
 from gan_lib.training.meter import Meter, TrainingDiverged
 from gan_lib.training.optimization.ema import Averages
 from gan_lib.training.optimization.gradients import FlatGradient, clip_and_check, flat_gradients
-from gan_lib.training.optimization.schedules import Constant, Cosine, Halving, Linear
+from gan_lib.training.optimization.schedules import Constant, Cosine, Halving, Linear, Steps
 from gan_lib.training.settings import CheckpointSettings
 from gan_lib.training.time_budget import TimeBudget
 
@@ -119,6 +119,8 @@ def test_schedules_meet_their_ends():
     assert [linear.factor(n, 100) for n in (0, 50, 75, 100)] == [1, 1, 0.5, 0]
     halving = Halving(kind="halving", every=10)
     assert [halving.factor(n, 100) for n in (0, 9, 10, 29)] == [1, 1, 0.5, 0.25]
+    steps = Steps(kind="steps", after=(10, 40), drop=0.25)
+    assert [steps.factor(n, 100) for n in (0, 9, 10, 39, 40, 99)] == [1, 1, 0.25, 0.25, 0.0625, 0.0625]
 
 
 def test_an_update_runs_in_every_nth_step_while_its_condition_holds():

@@ -65,4 +65,18 @@ class Halving(Settings):
         return float(0.5 ** (images // self.every))
 
 
-Schedule = Annotated[Constant | Cosine | Linear | Halving, Field(discriminator="kind")]
+class Steps(Settings):
+    """``drop`` times the rate after each of some moments (as SRGAN and ESRGAN)."""
+
+    kind: Literal["steps"]
+    after: tuple[Annotated[int, Field(gt=0)], ...]
+    """Images after which the rate falls, each once."""
+    drop: float = Field(0.5, gt=0)
+    """How much of the rate is left after each."""
+
+    def factor(self, images: int, total: int) -> float:
+        """The factor after ``images`` images."""
+        return float(self.drop ** sum(images >= moment for moment in self.after))
+
+
+Schedule = Annotated[Constant | Cosine | Linear | Halving | Steps, Field(discriminator="kind")]
