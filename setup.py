@@ -42,5 +42,6 @@ setup(
         "petastorm": ["petastorm>=0.13.1"],
         "s3": ["s3fs"],
         "azure": ["adlfs"],
+        "spandrel": ["spandrel>=0.4"],
     },
 )

@@ -44,6 +44,7 @@ SETTINGS = {
     "promote": "PromoteSettings",
     "rollback": "RollbackSettings",
     "export_dataset": "ExportDatasetJob",
+    "import_model": "ImportJob",
 }
 """Job -> the class of its settings, in the file beside this one."""
 _SECONDS_FOR_SLOTS = 20.0

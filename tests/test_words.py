@@ -243,7 +243,7 @@ FLOORS = (
     ("loading",),
     ("tracking",),
     ("training",),
-    ("scoring",),
+    ("scoring", "importing"),
     ("evaluation",),
     ("enlarging",),
     ("cli",),

@@ -58,8 +58,9 @@ def halo_of(net: nn.Module, inputs: Mapping[str, Port]) -> int | None:
 
 def _reach_along(touched_of: Callable[[int, int], Tensor], divisor: int) -> int | None:
     """Probe ever longer lines of pixels until the reach of the block in the middle ends inside."""
-    blocks = -(-64 // divisor)
-    while (length := blocks * divisor) <= max(64, 2 * FURTHEST_REACH + 2 * divisor):
+    blocks, most = -(-64 // divisor), -(-max(64, 2 * FURTHEST_REACH + 2 * divisor) // divisor)
+    while True:
+        length = blocks * divisor
         touched = touched_of(length, divisor)
         start = blocks // 2 * divisor
         if not touched.any():
@@ -67,8 +68,9 @@ def _reach_along(touched_of: Callable[[int, int], Tensor], divisor: int) -> int 
         first, last = int(touched.nonzero().min()), int(touched.nonzero().max())
         if first > 0 and last < length - 1:
             return max(start - first, last - (start + divisor - 1), 0)
-        blocks *= 2
-    return None
+        if blocks >= most:
+            return None
+        blocks = min(2 * blocks, most)
 
 
 @torch.inference_mode()

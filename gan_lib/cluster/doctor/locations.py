@@ -20,7 +20,7 @@ from gan_lib.core.listing import Branch, files_of
 from gan_lib.core.settings.annotations import ChosenByName, UrlMark, annotation_of
 
 # All other URLs in the settings of jobs are read.
-_WRITTEN = frozenset(("output", "output.url", "evaluation.output", "checkpoint.folder"))
+_WRITTEN = frozenset(("output", "output.url", "evaluation.output", "checkpoint.folder", "start.folder"))
 _FILES_TO_TRY = 3
 
 

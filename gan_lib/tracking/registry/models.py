@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,12 +29,15 @@ class ModelVersion(NamedTuple):
     run_id: str | None
 
 
-def register(run: Run, folder: str, name: str, alias: str | None = None) -> ModelVersion:
+def register(
+    run: Run, folder: str, name: str, alias: str | None = None, tags: Mapping[str, str] | None = None
+) -> ModelVersion:
     """Save the artifact in ``folder`` (any store) to ``run`` and make it a new version of the model ``name``.
 
     Any artifact will do; its ports say which columns the model takes and gives, see
     :mod:`gan_lib.tracking.registry.model_files`. A run may register several models; one that it has registered before
-    under this name stays the version that it is. What the version tells of itself is a :class:`ModelCard` of the run.
+    under this name stays the version that it is. What the version tells of itself is a :class:`ModelCard` of the run,
+    and ``tags``, whose names must hold no dots.
 
     Raises:
         ArtifactError: ``folder`` holds no artifact.
@@ -46,7 +50,7 @@ def register(run: Run, folder: str, name: str, alias: str | None = None) -> Mode
     with tempfile.TemporaryDirectory() as scratch, store.explained(f"registering {name}"):
         digest = copy_artifact(folder, Path(scratch))
         before = _registered_before(client, name, run.id, digest)
-        version = before or _new_version(client, run.id, scratch, name, digest)
+        version = before or _new_version(client, run.id, scratch, name, digest, tags or {})
         if alias is not None and not (before and _names_later_version(client, name, alias, version)):
             client.set_registered_model_alias(name, alias, version)
     return ModelVersion(name, version, run.id)
@@ -69,7 +73,7 @@ def _registered_before(client: Any, name: str, run_id: str, digest: str) -> str 
     return None
 
 
-def _new_version(client: Any, run_id: str, artifact: str, name: str, digest: str) -> str:
+def _new_version(client: Any, run_id: str, artifact: str, name: str, digest: str, own_tags: Mapping[str, str]) -> str:
     """Upload the artifact and register it, whole with all that it tells of itself."""
     from gan_lib.export.description import read_description
     from gan_lib.tracking.registry.model_files import save_model
@@ -82,7 +86,7 @@ def _new_version(client: Any, run_id: str, artifact: str, name: str, digest: str
         save_model(path, Path(artifact), described, run_id, model_id)
 
     kept = keep_model(client, run, name, digest, card, save)
-    tags, ids = card.tags(digest), {}
+    tags, ids = {**card.tags(digest), **own_tags}, {}
     if kept.model_id is not None:
         log_metrics_of(client, kept.model_id, card)
         tags, ids = {**tags, LOGGED_MODEL_TAG: kept.model_id}, {"model_id": kept.model_id}

@@ -1,0 +1,1 @@
+"""jobs/import_model: weights that others published become an artifact, or what a training begins with."""

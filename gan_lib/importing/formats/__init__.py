@@ -1,0 +1,1 @@
+"""The public formats of weights that are known, one kind of net a file."""
