@@ -197,3 +197,13 @@ def test_a_level_far_from_the_mean_has_a_gradient_that_pulls_the_mean_there():
     mean = torch.tensor([-1.0], requires_grad=True)
     losses.discretised_logistic(torch.tensor([255]), mean, torch.tensor([-7.0])).sum().backward()
     assert torch.isfinite(mean.grad).all() and mean.grad.item() < 0
+
+
+def test_means_of_subpixels_see_dots_with_the_period_of_the_scale_and_a_shift_of_colour_and_hardly_noise():
+    target = torch.zeros(1, 3, 64, 64)
+    dots = torch.zeros_like(target)
+    dots[..., ::4, ::4] = 0.4  # one sub-pixel of sixteen: sqrt(0.4^2 / 16)
+    assert losses.subpixel_means(target + dots, target, 4).item() == pytest.approx(0.1, rel=1e-5)
+    assert losses.subpixel_means(target + 0.1, target, 4).item() == pytest.approx(0.1, rel=1e-5)
+    noise = 0.1 * torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    assert losses.subpixel_means(noise, torch.zeros_like(noise), 4).item() == pytest.approx(0.02, rel=0.1)  # of 25

@@ -67,7 +67,7 @@ class ESRGANRecipe(rrdb.RRDBRecipe):
 
     def scores(self, images: Tensor) -> Tensor:
         """The discriminator's, float32."""
-        scores: Tensor = self.nets["discriminator"](images)[-1].float()
+        scores: Tensor = self.nets["discriminator"](images).float()
         return scores
 
     def updates(self) -> Sequence[Update]:

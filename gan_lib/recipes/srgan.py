@@ -4,6 +4,9 @@ Start it from a net that was trained by pixels, as the paper does: ``training.in
 an ``srresnet`` training with the same ``scale``, ``base_channels`` and ``blocks``. The perceptual loss compares VGG-19
 features as in the paper where a file with that net is configured, else those of an ImageNet net that a wheel brings
 (``gan_lib[features]``).
+
+Changed: the discriminator scores patches and compares real images with fakes, as ESRGAN's does (Wang et al. 2018), and
+a loss of its own keeps the generator from drawing the pattern of its sub-pixels.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ from gan_lib.recipes.protocol import Batch, Logs, Progress, Recipe, Update
 class Settings(srresnet.Settings):
     """Those of the generator, and what it plays against."""
 
-    learning_rate: float = Field(2e-4, gt=0)
+    learning_rate: float = Field(1e-4, gt=0)
     """Of the generator."""
     discriminator_base_channels: int = Field(64, gt=0)
     """Width of the discriminator's first layer; it doubles whenever the size is halved."""
@@ -37,10 +40,13 @@ class Settings(srresnet.Settings):
     """Of the discriminator."""
     pixel_weight: float = Field(1.0, ge=0)
     """Of the pixel loss."""
-    adversarial_weight: float = Field(0.02, ge=0)
-    """Of the discriminator's opinion. More of it draws dots before it draws texture."""
-    perceptual_weight: float = Field(0.1, ge=0)
-    """Of the difference in a pretrained net's features; 0: there is none, and no such net is needed."""
+    subpixel_weight: float = Field(1.0, ge=0)
+    """Of the difference in local means of sub-pixels: what keeps dots away that are repeated with the scale."""
+    adversarial_weight: float = Field(0.025, ge=0)
+    """Of the discriminator's opinion."""
+    perceptual_weight: float = Field(0.005, ge=0)
+    """Of the difference in a pretrained net's features; 0: there is none, and no such net is needed. The default is for
+    EfficientNet-Lite0."""
     vgg: config.Url | None = None
     """File with the state dict of torchvision's vgg19; None: EfficientNet-Lite0, from gan_lib[features]."""
 
@@ -78,22 +84,30 @@ class SRGANRecipe(srresnet.SRResNetRecipe):
 
     def generator_loss(self, batch: Batch, progress: Progress) -> tuple[Tensor, Logs]:
         """Bring fakes near the original in pixels and in features, and make the discriminator score them as real."""
-        settings = self.settings
+        settings, high = self.settings, batch["high"]
         fake = self.nets["generator"](batch["low"]).float()
         batch["fake"] = fake.detach()
-        scores = self.nets["discriminator"](fake)[-1]
-        logs = {"adversarial": losses.hinge_g(scores.float()), "pixel": losses.charbonnier(fake, batch["high"])}
-        total = settings.pixel_weight * logs["pixel"] + settings.adversarial_weight * logs["adversarial"]
+        with torch.no_grad():
+            real_scores = self.scores(high)
+        logs = {
+            "pixel": losses.charbonnier(fake, high),
+            "subpixel": losses.subpixel_means(fake, high, settings.scale),
+            "adversarial": losses.relativistic_g(real_scores, self.scores(fake)),
+        }
         if settings.perceptual_weight > 0:
-            logs["perceptual"] = self.frozen["features"](fake, batch["high"], progress.step)
-            total = total + settings.perceptual_weight * logs["perceptual"]
-        return total, logs
+            logs["perceptual"] = self.frozen["features"](fake, high, progress.step)
+        weights = {name: getattr(settings, f"{name}_weight") for name in logs}
+        return torch.stack([weights[name] * value for name, value in logs.items()]).sum(), logs
 
     def discriminator_loss(self, batch: Batch, progress: Progress) -> tuple[Tensor, Logs]:
-        """Tell the original from what the generator makes of its reduction."""
-        discriminator = self.nets["discriminator"]
-        real, fake = (discriminator(images)[-1].float() for images in (batch["high"], self.fake(batch)))
-        return losses.hinge_d(real, fake), {"real": real.mean(), "fake": fake.mean()}
+        """Score the original higher than what the generator makes of its reduction."""
+        real, fake = self.scores(batch["high"]), self.scores(self.fake(batch))
+        return losses.relativistic_d(real, fake), {"real": real.mean(), "fake": fake.mean()}
+
+    def scores(self, images: Tensor) -> Tensor:
+        """The discriminator's, float32."""
+        scores: Tensor = self.nets["discriminator"](images).float()
+        return scores
 
     @torch.no_grad()
     def fake(self, batch: Batch) -> Tensor:

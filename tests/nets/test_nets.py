@@ -71,19 +71,9 @@ def test_the_critics_score_of_an_image_depends_on_no_other_image():
 def test_the_patch_discriminators_score_of_an_image_depends_on_no_other_image():
     discriminator = PatchDiscriminator(base_channels=4, num_downsamples=2).eval()
     batch = torch.randn(3, 3, 16, 16)
-    *features, scores = discriminator(batch)
-    assert [tuple(f.shape[1:]) for f in features] == [(4, 16, 16), (8, 8, 8), (16, 4, 4)]
+    scores = discriminator(batch)
     assert scores.shape == (3, 1, 4, 4)
-    torch.testing.assert_close(scores[:1], discriminator(batch[:1])[-1])
-
-
-def test_spectral_norm_holds_the_largest_singular_value_at_one():
-    discriminator = PatchDiscriminator(base_channels=8, num_downsamples=1)
-    with torch.no_grad():
-        for _ in range(30):
-            discriminator(torch.randn(1, 3, 8, 8))
-        weight = discriminator.eval().score.weight.flatten(1)
-    assert torch.linalg.matrix_norm(weight, 2).item() == pytest.approx(1, abs=1e-3)
+    torch.testing.assert_close(scores[:1], discriminator(batch[:1]))
 
 
 def test_cyclegans_generator_keeps_size_and_range():
