@@ -50,14 +50,14 @@ def geometric_maps(p: Tensor | float, seed: int, position: Tensor, height: int, 
     product = (
         _affine(flip, zero, zero, one)
         if height != width
-        else _affine(flip, zero, zero, one) @ _turn(quarters * (math.pi / 2), 1.0)
+        else _affine(flip, zero, zero, one) @ _rotation(quarters * (math.pi / 2), 1.0)
     )
     for following in (
         _affine(one, zero, zero, one, *steps),
         _affine(scale, zero, zero, scale),
-        _turn(before, height / width),
+        _rotation(before, height / width),
         _affine(stretch, zero, zero, 1 / stretch),
-        _turn(after, height / width),
+        _rotation(after, height / width),
         _affine(one, zero, zero, one, *shifts),
     ):
         product = product @ following
@@ -155,7 +155,7 @@ def _affine(xx: Tensor, xy: Tensor, yx: Tensor, yy: Tensor, x: Tensor | None = N
     return torch.stack(elements, dim=1).view(-1, 3, 3)
 
 
-def _turn(angle: Tensor, aspect: float) -> Tensor:
+def _rotation(angle: Tensor, aspect: float) -> Tensor:
     """Rotation of the pixels of an image whose height is ``aspect`` times its width."""
     cosine, sine = angle.cos(), angle.sin()
     return _affine(cosine, -sine * aspect, sine / aspect, cosine)

@@ -44,14 +44,14 @@ def test_a_map_that_mirrors_reads_the_image_from_right_to_left():
 
 def test_a_quarter_turn_moves_pixels_and_not_between_them():
     images = torch.rand(1, 2, 8, 8)
-    turn = adaptive._turn(torch.tensor([math.pi / 2]), 1.0)
+    turn = adaptive._rotation(torch.tensor([math.pi / 2]), 1.0)
     turned = adaptive.apply_geometry(images, turn)
     assert any(torch.allclose(turned, images.rot90(k, (2, 3)), atol=1e-5) for k in (1, 3))
 
 
 def test_a_rotation_of_an_oblong_image_keeps_distances_between_pixels():
     height, width = 10, 20
-    turn = adaptive._turn(torch.tensor([0.7]), height / width)[0]
+    turn = adaptive._rotation(torch.tensor([0.7]), height / width)[0]
     in_pixels = torch.diag(torch.tensor([width / 2, height / 2, 1.0]))
     rotation = (in_pixels @ turn @ in_pixels.inverse())[:2, :2]
     torch.testing.assert_close(rotation @ rotation.T, torch.eye(2), rtol=0, atol=1e-5)

@@ -38,8 +38,9 @@ class PixelCNN(nn.Module):
         above, row = images, images
         for layer in self.layers:
             above, row = layer(above, row)
-        logits: Tensor = self.out(row).unflatten(1, (self.channels, self.levels))
-        return logits
+        with torch.autocast(row.device.type, enabled=False):  # a likelihood is no more exact than its logits
+            logits: Tensor = self.out(row.float())
+        return logits.unflatten(1, (self.channels, self.levels))
 
     @property
     def reach(self) -> tuple[int, int]:
