@@ -59,11 +59,11 @@ def jpeg(canvas: Canvas, quality: Tensor) -> Canvas:
         if pixels.shape[1] == 1:
             decoded = _coded(pixels, _table(_LUMA_TABLE, quality))
         else:
-            decoded = _coded_colour(pixels, quality, (canvas.heights + 1) // 2, (canvas.widths + 1) // 2)
+            decoded = _coded_rgb(pixels, quality, (canvas.heights + 1) // 2, (canvas.widths + 1) // 2)
     return canvas.filled_with(decoded[..., :height, :width])
 
 
-def _coded_colour(pixels: Tensor, quality: Tensor, heights: Tensor, widths: Tensor) -> Tensor:
+def _coded_rgb(pixels: Tensor, quality: Tensor, heights: Tensor, widths: Tensor) -> Tensor:
     """``heights`` and ``widths``: of the images' chroma."""
     luma, chroma = _mixed(pixels - 128, _TO_YCC).split((1, 2), dim=1)
     luma = _coded((luma + 128).clamp(0, 255), _table(_LUMA_TABLE, quality)) - 128
@@ -72,11 +72,11 @@ def _coded_colour(pixels: Tensor, quality: Tensor, heights: Tensor, widths: Tens
     return (_mixed(torch.cat([luma, _doubled(coded) - 128], dim=1), _TO_RGB) + 128).clamp(0, 255)
 
 
-def _mixed(values: Tensor, matrix: tuple[tuple[float, ...], ...]) -> Tensor:
+def _mixed(values: Tensor, matrix: tuple[tuple[float, float, float], ...]) -> Tensor:
     """Three channels as three sums of them, rounded."""
-    channels = values.unbind(1)
-    sums = [sum(factor * channel for factor, channel in zip(row, channels, strict=True)) for row in matrix]
-    return torch.stack([torch.floor(total + 0.5) for total in sums], dim=1)
+    first, second, third = values.unbind(1)
+    sums = torch.stack([a * first + b * second + c * third for a, b, c in matrix], dim=1)
+    return torch.floor(sums + 0.5)
 
 
 def _halved(chroma: Tensor) -> Tensor:
