@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -11,38 +10,27 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from gan_lib import augment, losses
-from gan_lib.core import config
-from gan_lib.core.errors import UserError
-from gan_lib.core.random import derive_seed
+from gan_lib import losses
 from gan_lib.dataset.info import DatasetInfo
 from gan_lib.export.architecture import Architecture
 from gan_lib.export.artifact import Artifact, Tiling
 from gan_lib.export.ports import Image
+from gan_lib.metrics.metric import Metric
 from gan_lib.nets.cyclegan import PatchGAN, ResnetGenerator
 from gan_lib.nets.image_pool import ImagePool
-from gan_lib.recipes.image_data import image_channels, image_shape
+from gan_lib.recipes import two_domains
 from gan_lib.recipes.protocol import Average, Batch, Logs, Progress, Recipe, Update
 from gan_lib.recipes.samples import ImageSamples
+from gan_lib.recipes.two_domains import TwoDomains
 
 GENERATORS = ("a_to_b", "b_to_a")
 DISCRIMINATORS = ("discriminator_a", "discriminator_b")
 SIZE_DIVISOR = 4  # the generators halve the size twice
 
 
-class Settings(config.Settings):
+class Settings(two_domains.Settings):
     """The nets' size and how they are fed."""
 
-    image: str = "image"
-    """Field of the first dataset that holds the images of domain A."""
-    domain_b_image: str = "domain_b_image"
-    """Field of the second dataset (``data.domain_b``) with those of domain B, after ``domain_b_``."""
-    size: int | None = Field(None, ge=32, multiple_of=SIZE_DIVISOR)
-    """Side of the squares that are learned from; None: the shorter side of A's images."""
-    enlarge: float = Field(286 / 256, ge=1)
-    """Images are resized to so many times ``size``, and the square is cropped from them at random; 1: never cropped."""
-    channels: Literal[1, 3] | None = None
-    """Of all images: 1 is grey, 3 is RGB; None: RGB where one of the two domains is."""
     base_channels: int = Field(64, gt=0)
     """Width of each net's first layer."""
     blocks: int = Field(9, gt=0)
@@ -63,18 +51,17 @@ class CycleGANRecipe(Recipe):
     def __init__(self, settings: Settings, data: DatasetInfo) -> None:
         super().__init__()
         self.settings = settings
-        self.channels = _channels(settings, data)
-        self.size = settings.size or _shorter_side(settings, data)
+        self.task = TwoDomains(settings, data, SIZE_DIVISOR)
         self._arguments = {
             "base_channels": settings.base_channels,
             "blocks": settings.blocks,
-            "channels": self.channels,
+            "channels": self.task.channels,
         }
         self.nets = nn.ModuleDict(
             {name: ResnetGenerator(**self._arguments) for name in GENERATORS}
-            | {name: PatchGAN(settings.base_channels, self.channels) for name in DISCRIMINATORS}
+            | {name: PatchGAN(settings.base_channels, self.task.channels) for name in DISCRIMINATORS}
         )
-        shape = (self.channels, self.size, self.size)
+        shape = (self.task.channels, self.task.size, self.task.size)
         self.rank_state = nn.ModuleDict({name: ImagePool(settings.pool, shape) for name in ("fake_a", "fake_b")})
 
     def updates(self) -> Sequence[Update]:
@@ -123,30 +110,22 @@ class CycleGANRecipe(Recipe):
         return batch["fake_a"], batch["fake_b"]
 
     def prepare(self, batch: Batch, seed: int) -> Batch:
-        """``a`` and ``b`` of (B, channels, size, size) in [-1, 1], each randomly cropped and flipped by itself."""
-        settings, position = self.settings, batch["position"]
-        return {
-            "position": position,
-            "a": self._square(batch[settings.image], seed, position),
-            "b": self._square(batch[settings.domain_b_image], derive_seed(seed, "domain_b"), position),
-        }
+        """See :meth:`TwoDomains.prepare`."""
+        return self.task.prepare(batch, seed)
 
     def samples(self, batch: Batch) -> ImageSamples:
-        """A, A as B, B, B as A, side by side: (B, channels, size, 4 size)."""
-        prepared = self.prepare(batch, seed=0)
-        fake_a, fake_b = self.nets["b_to_a"](prepared["b"]), self.nets["a_to_b"](prepared["a"])
-        return ImageSamples(torch.cat([prepared["a"], fake_b.float(), prepared["b"], fake_a.float()], dim=3))
+        """See :meth:`TwoDomains.samples`."""
+        return self.task.samples(self.nets["a_to_b"], self.nets["b_to_a"], batch)
+
+    def metrics(self) -> Mapping[str, Metric]:
+        """``cycle_error``, see :meth:`TwoDomains.cycle_error`."""
+        return {"cycle_error": self.task.cycle_error(self.nets["a_to_b"], self.nets["b_to_a"])}
 
     def exports(self) -> dict[str, Artifact]:
         """Both directions; instance norm sees the whole image, so there is no halo that tiles it exactly."""
         architecture = Architecture.of(ResnetGenerator, **self._arguments)
-        images = {"image": Image(self.channels, size_divisor=SIZE_DIVISOR)}
+        images = {"image": Image(self.task.channels, size_divisor=SIZE_DIVISOR)}
         return {name: Artifact(self.nets[name], architecture, images, images, Tiling(1, None)) for name in GENERATORS}
-
-    def _square(self, images: Tensor, seed: int, position: Tensor) -> Tensor:
-        larger = augment.resize(augment.normalise(images), round(self.size * self.settings.enlarge))
-        square = augment.random_hflip(augment.random_crop(larger, self.size, seed, position), seed, position)
-        return augment.match_channels(square, self.channels)
 
     def _adam(self, names: tuple[str, ...]) -> Optimizer:
         parameters = [parameter for name in names for parameter in self.nets[name].parameters()]
@@ -163,22 +142,4 @@ def build(settings: Settings, data: DatasetInfo) -> Recipe:
     Raises:
         UserError: there is no second dataset, or the images do not fit the settings.
     """
-    if data.domain_b is None:
-        raise UserError("The recipe cyclegan learns from two datasets: name the second one as data.domain_b.")
     return CycleGANRecipe(settings, data)
-
-
-def _channels(settings: Settings, data: DatasetInfo) -> int:
-    fields = (settings.image, settings.domain_b_image)
-    return max(image_channels(data, field, settings.channels) for field in fields)
-
-
-def _shorter_side(settings: Settings, data: DatasetInfo) -> int:
-    height, width, _ = image_shape(data, settings.image)
-    side = min(height, width)
-    if side < 32 or side % SIZE_DIVISOR:
-        raise UserError(
-            f"The dataset's images of {height}x{width} give no square whose side is a multiple of {SIZE_DIVISOR} and "
-            "32 or more: set recipe.size, to which they are resized."
-        )
-    return side

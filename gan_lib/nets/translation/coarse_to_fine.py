@@ -1,13 +1,12 @@
-"""pix2pixHD's generator: one net at half size, and one around it that adds what full size can hold (Wang et al. 2018)."""
+"""pix2pixHD's generator: a net at half size, and one around it for what full size can hold (Wang et al. 2018)."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
 from gan_lib.nets.translation.discriminators import halved
+from gan_lib.nets.translation.initialisation import initialise_small
 from gan_lib.nets.translation.label_maps import one_hot
-
-_INIT_DEVIATION = 0.02
 
 
 class CoarseToFineGenerator(nn.Module):
@@ -35,7 +34,7 @@ class CoarseToFineGenerator(nn.Module):
         self.enter = nn.Sequential(*_entrance(classes, half), *_downsample(half, base_channels))
         residual = (_ResidualBlock(base_channels) for _ in range(fine_blocks))
         self.leave = nn.Sequential(*residual, *_upsample(base_channels, half), _head(half, channels))
-        self.apply(_initialise)
+        self.apply(initialise_small)
 
     def forward(self, labels: Tensor) -> Tensor:
         classes = one_hot(labels, self.classes)
@@ -91,10 +90,3 @@ def _upsample(before: int, after: int) -> list[nn.Module]:
 
 def _head(before: int, channels: int) -> nn.Sequential:
     return nn.Sequential(nn.ReflectionPad2d(3), nn.Conv2d(before, channels, 7), nn.Tanh())
-
-
-def _initialise(module: nn.Module) -> None:
-    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-        nn.init.normal_(module.weight, 0.0, _INIT_DEVIATION)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)

@@ -1,4 +1,4 @@
-"""DiscoGAN's nets (Kim et al. 2017, section 3): an encoder and a decoder of strided convolutions, batch norm between."""
+"""DiscoGAN's nets (Kim et al. 2017, section 3): strided convolutions with batch norm."""
 
 from __future__ import annotations
 

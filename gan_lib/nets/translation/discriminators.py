@@ -8,8 +8,9 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gan_lib.nets.translation.initialisation import initialise_small
+
 _LEAK = 0.2
-_INIT_DEVIATION = 0.02
 _LARGEST_WIDENING = 8
 
 
@@ -35,7 +36,7 @@ class PatchFeatures(nn.Module):
             for stride, (before, after) in zip(strides, pairwise(widths), strict=True)
         ]
         self.stages = nn.ModuleList([first, *stages, nn.Conv2d(widths[-1], 1, 4, padding=2)])
-        self.apply(_initialise)
+        self.apply(initialise_small)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         outputs = []
@@ -68,8 +69,11 @@ def halved(images: Tensor) -> Tensor:
     return F.avg_pool2d(images, 3, stride=2, padding=1, count_include_pad=False)
 
 
-def _initialise(module: nn.Module) -> None:
-    if isinstance(module, nn.Conv2d):
-        nn.init.normal_(module.weight, 0.0, _INIT_DEVIATION)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
+def scores_of(outputs: list[list[Tensor]]) -> list[Tensor]:
+    """What :class:`Multiscale` gives -> the scores of each scale, in float32."""
+    return [scale[-1].float() for scale in outputs]
+
+
+def features_of(outputs: list[list[Tensor]]) -> list[Tensor]:
+    """What :class:`Multiscale` gives -> the features of all scales, without the scores."""
+    return [features for scale in outputs for features in scale[:-1]]

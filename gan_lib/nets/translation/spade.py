@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
 
+from gan_lib.nets.generation.spectral import spectral_norm
 from gan_lib.nets.translation.label_maps import one_hot
 
 _LEAK = 0.2

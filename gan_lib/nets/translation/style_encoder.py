@@ -9,6 +9,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gan_lib.augment import resize
 from gan_lib.nets.translation.unet import StyledUNet
 
 _LEAK = 0.2
@@ -38,16 +39,18 @@ class StyleEncoder(nn.Module):
 class StyledByExample(nn.Module):
     """An image (B, C, H, W) and an example (B, C', H', W') -> the image translated in the example's style.
 
-    BicycleGAN's two nets as one, for whoever has an image of the wanted look and no vector.
+    BicycleGAN's two nets as one, for whoever has an image of the wanted look and no vector. The example is brought to
+    the size that the encoder learned from.
     """
 
-    def __init__(self, generator: Mapping[str, Any], encoder: Mapping[str, Any]) -> None:
-        """The arguments of :class:`StyledUNet` and of :class:`StyleEncoder`."""
+    def __init__(self, size: int, generator: Mapping[str, Any], encoder: Mapping[str, Any]) -> None:
+        """``size``: of the example, in pixels a side; then the arguments of the two nets' classes."""
         super().__init__()
+        self.size = size
         self.generator, self.encoder = StyledUNet(**generator), StyleEncoder(**encoder)
 
     def forward(self, image: Tensor, example: Tensor) -> Tensor:
-        mean, _ = self.encoder(example)
+        mean, _ = self.encoder(resize(example.float(), self.size))
         images: Tensor = self.generator(image, mean)
         return images
 

@@ -12,8 +12,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from gan_lib.nets.translation.initialisation import initialise_small
+
 _LEAK = 0.2
-_INIT_DEVIATION = 0.02  # of all weights (Isola et al. 2017, section 6.2)
 _LARGEST_WIDENING = 8  # widths double up to this many times the first
 _LAYERS_WITHOUT_DROPOUT = 5  # the outermost ones: of the 8 of the paper, three are left
 
@@ -40,7 +41,7 @@ class UNet(nn.Module):
         self.encoder = nn.ModuleList(_encoder(in_channels, widths, style=0))
         self.decoder = nn.ModuleList(_decoder(widths, dropout))
         self.head = _head(widths, out_channels)
-        self.apply(_initialise)
+        self.apply(initialise_small)
 
     def forward(self, image: Tensor) -> Tensor:
         skips = []
@@ -69,7 +70,7 @@ class StyledUNet(nn.Module):
         self.encoder = nn.ModuleList(_encoder(in_channels, widths, style))
         self.decoder = nn.ModuleList(_decoder(widths, dropout=0.0))
         self.head = _head(widths, out_channels)
-        self.apply(_initialise)
+        self.apply(initialise_small)
 
     def forward(self, image: Tensor, style: Tensor) -> Tensor:
         skips = []
@@ -96,7 +97,7 @@ def _widths(base_channels: int, num_downsamples: int) -> list[int]:
 
 def _encoder(in_channels: int, widths: Sequence[int], style: int) -> list[nn.Module]:
     """Each halves the size; neither the first nor the innermost has a norm."""
-    layers = []
+    layers: list[nn.Module] = []
     for level, (before, after) in enumerate(pairwise([in_channels, *widths])):
         is_normed = 0 < level < len(widths) - 1
         conv = nn.Conv2d(before + style, after, 4, stride=2, padding=1, bias=not is_normed)
@@ -107,7 +108,7 @@ def _encoder(in_channels: int, widths: Sequence[int], style: int) -> list[nn.Mod
 
 def _decoder(widths: Sequence[int], dropout: float) -> list[nn.Module]:
     """Each doubles the size; from the innermost one on, without the head."""
-    layers = []
+    layers: list[nn.Module] = []
     for number, level in enumerate(range(len(widths) - 1, 0, -1)):
         before, after = widths[level] * (1 if number == 0 else 2), widths[level - 1]
         conv = nn.ConvTranspose2d(before, after, 4, stride=2, padding=1, bias=False)
@@ -118,10 +119,3 @@ def _decoder(widths: Sequence[int], dropout: float) -> list[nn.Module]:
 
 def _head(widths: Sequence[int], out_channels: int) -> nn.Sequential:
     return nn.Sequential(nn.ConvTranspose2d(2 * widths[0], out_channels, 4, stride=2, padding=1), nn.Tanh())
-
-
-def _initialise(module: nn.Module) -> None:
-    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-        nn.init.normal_(module.weight, 0.0, _INIT_DEVIATION)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
