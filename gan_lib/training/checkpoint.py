@@ -25,11 +25,15 @@ import zipfile
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+import safetensors.torch
 import torch
 
 from gan_lib.core import storage
 from gan_lib.core.errors import StoreUnavailable, UserError
 from gan_lib.core.stores.commit_record import read_commit_record, write_commit_record
+from gan_lib.export.artifact import WEIGHTS
+from gan_lib.shipped import nets
+from gan_lib.training.settings import ShippedStart
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -203,6 +207,18 @@ def averaged_weights(url: str) -> dict[str, torch.Tensor]:
     else:
         state = read(url)
     return {**state["nets"], **state["averages"]}
+
+
+def starting_weights(init_from: str | ShippedStart) -> dict[str, torch.Tensor]:
+    """What ``training.init_from`` names, by net and key: another training's weights, or a shipped net's.
+
+    Raises:
+        UserError: there is no such checkpoint or net.
+    """
+    if isinstance(init_from, str):
+        return averaged_weights(init_from)
+    weights = safetensors.torch.load(nets.files_of(init_from.shipped)[WEIGHTS])
+    return {f"{init_from.net}.{key}": value for key, value in weights.items()}
 
 
 def _record_of(url: str) -> str:

@@ -19,7 +19,7 @@ from gan_lib.core.progress_bar import progress_bar
 from gan_lib.core.random import seed_torch
 from gan_lib.dataset.info import DatasetInfo
 from gan_lib.recipes.protocol import Batch, Progress, Recipe
-from gan_lib.training.checkpoint import Checkpoints, averaged_weights, patiently
+from gan_lib.training.checkpoint import Checkpoints, patiently, starting_weights
 from gan_lib.training.data_source import CollatedDataSource, Datasets, DataSource, open_data_source, to_device
 from gan_lib.training.data_version import told_by_rank0, versions_of
 from gan_lib.training.distributed.group import Group
@@ -176,7 +176,7 @@ class Training:
             self._load(state, images)
             began_in = state.get("precision")
         elif init_from is not None:
-            engine.init_from(averaged_weights(init_from), source=init_from)
+            engine.init_from(starting_weights(init_from), source=str(init_from))
         self._choose_precision(began_in)
 
     def _choose_precision(self, began_in: Format | None) -> None:

@@ -41,6 +41,18 @@ class DataSettings(Settings):
     """What each machine keeps of the rows to learn from for later epochs."""
 
 
+class ShippedStart(Settings):
+    """A net that the package brings (:mod:`gan_lib.shipped`), to begin with."""
+
+    shipped: str
+    """Its name, such as ``enlarger-gan``."""
+    net: str = "generator"
+    """Name of the recipe's net that begins with its weights."""
+
+    def __str__(self) -> str:
+        return f"shipped:{self.shipped}"
+
+
 class TrainingSettings(Settings):
     """How the recipe is trained. All spans are counted in images over all ranks."""
 
@@ -54,8 +66,9 @@ class TrainingSettings(Settings):
     """Images of one backward pass on one rank; None: all of the rank's. Fewer save memory."""
     seed: int = 0
     """Of weights, orders, augmentation and noise."""
-    init_from: Url | None = None
-    """Checkpoint file or folder of another run whose (averaged) weights this one begins with, net by name."""
+    init_from: Url | ShippedStart | None = None
+    """Checkpoint file or folder of another run whose (averaged) weights this one begins with, net by name; or one of
+    the nets that the package brings, as ``{shipped: enlarger-gan}``."""
     schedule: Schedule = Constant()
     """How the recipe's learning rates change as the training goes on."""
     clip_norm: float | None = Field(None, gt=0)

@@ -11,9 +11,10 @@ from small_trainings import RECIPES, settings_of
 
 from gan_lib.core.errors import UserError
 from gan_lib.export.artifact import Artifact
-from gan_lib.training.checkpoint import Checkpoints, averaged_weights, read
+from gan_lib.training.checkpoint import Checkpoints, averaged_weights, read, starting_weights
 from gan_lib.training.exports import exported
 from gan_lib.training.loop import train
+from gan_lib.training.settings import ShippedStart
 from gan_lib.training.meter import TrainingDiverged
 
 CPU = torch.device("cpu")
@@ -135,6 +136,23 @@ def test_srgan_starts_from_the_averaged_weights_of_srresnet(patches, tmp_path, t
     train(warm, 0, 1, CPU, tracker)
     reached = averaged_weights(str(tmp_path / "gan"))
     assert all(torch.allclose(reached[key], tensor, atol=1e-7) for key, tensor in start.items())
+
+
+def test_a_training_starts_from_a_net_that_the_package_ships(patches, tmp_path, tracker):
+    name = "enlarger-pixels"
+    start = starting_weights(ShippedStart(shipped=name))
+    warm = settings_of(
+        "srgan",
+        patches,
+        tmp_path,
+        training={"images": 4, "init_from": {"shipped": name}, "ema_half_life": 1e9},
+        recipe={"learning_rate": 1e-12, "base_channels": 48, "blocks": 11},
+    )
+    train(warm, 0, 1, CPU, tracker)
+    reached = averaged_weights(str(tmp_path))
+    assert len(start) > 40 and all(torch.allclose(reached[key], tensor, atol=1e-7) for key, tensor in start.items())
+    with pytest.raises(UserError, match=r"No net 'enlarger' is shipped; there are: .*enlarger-pixels"):
+        starting_weights(ShippedStart(shipped="enlarger"))
 
 
 def test_another_recipe_does_not_go_on_from_a_foreign_checkpoint(patches, tmp_path, tracker):
