@@ -83,7 +83,7 @@ def _run(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     predictor = TilePredictor(found.load(settings.trusted_packages), device, settings.tiling)
     writer = ResultWriter(settings.files, _lineage(found, settings), "", scratch)
-    finish, known = partial(writer.finish, predictor.precision), partial(_known, writer)
+    finish, known = writer.finish, partial(_known, writer)
     pipeline = Pipeline(predictor, settings.limits, finish, known, threads=max(2, os.cpu_count() or 1))
     outcome = Outcome(precision=predictor.precision)
     for request in pipeline.run(_requests(photos, settings)):

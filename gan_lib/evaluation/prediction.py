@@ -15,6 +15,7 @@ from gan_lib.core.images import ImageRejected, Limits, Pixels
 from gan_lib.evaluation.measured import COLUMNS, Measured, summarise, to_batch
 from gan_lib.scoring.batch import counted
 from gan_lib.scoring.inputs.files import TASKS_A_SLOT
+from gan_lib.scoring.inputs.photos import as_plain
 from gan_lib.scoring.model import Model, predictor_in_worker
 from gan_lib.scoring.pipeline import Pipeline, Request
 from gan_lib.scoring.predictor import TilePredictor
@@ -53,7 +54,7 @@ def predict(
     Raises:
         ImageRejected: it makes nothing of it.
     """
-    pipeline = Pipeline(predictor, limits, _keep_pixels, threads=1)
+    pipeline = Pipeline(predictor, limits, _keep_pixels, threads=1, read_photo=as_plain)
     request = next(pipeline.run([Request(key="", read=lambda: content, read_beside=lambda: beside or {})]))
     if request.reason is not None:
         raise ImageRejected(request.reason, request.message or "")

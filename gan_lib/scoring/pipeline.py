@@ -8,12 +8,12 @@ A request that fails anywhere goes on with a reason; the others never notice.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -21,12 +21,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gan_lib.core.errors import MachineInTrouble, Rejected, StoreUnavailable, UserError
-from gan_lib.core.images import Limits
+from gan_lib.core.images import Limits, PixelFormat, Size, in_format
 from gan_lib.core.ordered_map import map_in_order
-from gan_lib.core.stores.failures import problem_of
 from gan_lib.export.artifact import pad_to_divisor
 from gan_lib.scoring.inputs.decoders import WITH_PIXELS, InputDecoder
+from gan_lib.scoring.inputs.photos import NOTHING_KEPT, PhotoReader, keep_photo
 from gan_lib.scoring.predictor import OutOfMemory, TilePredictor
+from gan_lib.scoring.request import Request as Request
+from gan_lib.scoring.request import attempt
+from gan_lib.scoring.tiling.alpha import enlarge_alpha
 from gan_lib.scoring.tiling.canvas import BlendingCanvas, Canvas, DiskCanvas, MemoryCanvas
 from gan_lib.scoring.tiling.tiles import Tile, plan, split, whole
 
@@ -41,93 +44,6 @@ ENCODED_BEHIND_BYTES = 64 * MEGABYTE  # and one image more
 _BATCHES_OPEN = 4  # batches' worth of tiles that wait for others of their shape
 
 
-@dataclass
-class Request:
-    """One image on its way through the pipeline; ``reason`` is set once it has failed."""
-
-    key: str
-    read: Callable[[], bytes]
-    """Gives the encoded image."""
-    read_beside: Callable[[], Mapping[str, Any]] = dict
-    """Gives what goes into the net beside the image, see :func:`gan_lib.scoring.inputs.decoders.columns_beside`."""
-    tag: Any = None
-    """The caller's own, e.g. where the result goes."""
-    content: bytes = b""
-    beside: Mapping[str, Any] = field(default_factory=dict)
-    decoded_bytes: int = 0
-    """What the pixels will take, as their headers promise."""
-    inputs: dict[str, NDArray] = field(default_factory=dict)
-    """Decoded, see :meth:`gan_lib.scoring.inputs.decoders.InputDecoder.decode`."""
-    canvas: Canvas | None = None
-    tiles_left: int = 0
-    result: Any = None
-    """What the caller's ``finish`` made of the canvas."""
-    height: int = 0
-    width: int = 0
-    skipped: bool = False
-    """Read, and found to need no work."""
-    reason: str | None = None
-    message: str | None = None
-    seconds: float = 0.0
-    """Work spent on it: decoding, its part of the batches, encoding."""
-
-    @property
-    def settled(self) -> bool:
-        """Whether nothing more is to be done."""
-        return self.skipped or self.reason is not None
-
-    def reject(self, reason: str, message: str) -> None:
-        """Write down why there will be no result, and let go of what was there."""
-        self.reason, self.message = reason, " ".join(message.split())[:500]
-        self.release()
-
-    def release(self) -> None:
-        """Let go of pixels and canvas."""
-        self.content, self.beside, self.inputs = b"", {}, {}
-        if self.canvas is not None:
-            self.canvas.close()
-            self.canvas = None
-
-
-def attempt(stage: Callable[[Request], None]) -> Callable[[Request], Request]:
-    """``stage`` for requests that have not failed yet; its time is added up and its failure becomes the reason.
-
-    What is the trouble of this machine or of a store, and no image's, ends the job.
-    """
-
-    def run(request: Request) -> Request:
-        if request.settled:
-            return request
-        start = time.perf_counter()
-        try:
-            stage(request)
-        except Rejected as error:
-            request.reject(error.reason, error.message)
-        except (OutOfMemory, MemoryError) as error:
-            request.reject("out-of-memory", str(error))
-        except Exception as error:  # one image's trouble, whatever it is, must not end the job
-            end_job_if_in_trouble(error)
-            request.reject("failed", f"{type(error).__name__}: {error}")
-        request.seconds += time.perf_counter() - start
-        return request
-
-    return run
-
-
-def end_job_if_in_trouble(error: Exception) -> None:
-    """Raise what an error says of this machine or of a store; do nothing where it is one image's.
-
-    Raises:
-        MachineInTrouble: such as a full disk.
-        StoreUnavailable: what was to be looked at or written there cannot be, for now.
-    """
-    if isinstance(error, MachineInTrouble | StoreUnavailable):
-        raise error
-    problem = problem_of(error, "scoring")
-    if problem is not None:
-        raise problem from error
-
-
 @dataclass(frozen=True)
 class PendingTile:
     """A tile of an open request, waiting for its batch."""
@@ -135,9 +51,16 @@ class PendingTile:
     request: Request
     tile: Tile
     shapes: tuple[tuple[int, ...], ...]
-    """Of all that goes into the net with it: those of one batch are alike."""
+    """Of all that goes into the net with it: those of one batch are alike, and so are their types."""
+    dtype: np.dtype
+    """Of the image's values."""
     pixels: int
     """That the net sees for it: its own, and those of images that go whole with it."""
+
+    @property
+    def alike(self) -> tuple[tuple[tuple[int, ...], ...], np.dtype]:
+        """What is the same for all tiles of a batch."""
+        return self.shapes, self.dtype
 
     def cut(self, name: str) -> NDArray:
         """The tile's part of an input that is cut with the image."""
@@ -164,7 +87,7 @@ class _Line:
             yield request
 
 
-_Buckets = dict[tuple[tuple[int, ...], ...], list[PendingTile]]  # by what is alike in a batch
+_Buckets = dict[tuple[tuple[tuple[int, ...], ...], np.dtype], list[PendingTile]]  # by what is alike in a batch
 
 
 class Pipeline:
@@ -172,7 +95,8 @@ class Pipeline:
 
     ``finish`` turns an image's full canvas into its ``result``. ``known`` looks at an image that was read and says
     whether it was scored before; it is then skipped. Both are called from threads. The artifact goes from image to
-    image, see :func:`gan_lib.scoring.inputs.decoders.require_image_to_image`.
+    image, see :func:`gan_lib.scoring.inputs.decoders.require_image_to_image`. ``read_photo`` says what is kept of an
+    image that the net does not see.
     """
 
     def __init__(
@@ -182,10 +106,10 @@ class Pipeline:
         finish: Callable[[Request], None],
         known: Callable[[Request], bool] | None = None,
         threads: int = 2,
+        read_photo: PhotoReader = keep_photo,
     ) -> None:
-        artifact = predictor.artifact
         self._predictor = predictor
-        self._decoder = InputDecoder(artifact.inputs, str(artifact.image_input), limits)
+        self._decoder = InputDecoder(predictor.artifact.description, limits, read_photo)
         self._finish = finish
         self._known = known
         self._threads = threads
@@ -218,7 +142,7 @@ class Pipeline:
         request.decoded_bytes = self._decoder.decoded_bytes(request.content, request.beside)
 
     def _decode(self, request: Request) -> None:
-        request.inputs = self._decoder.decode(request.content, request.beside)
+        request.inputs, request.kept = self._decoder.decode(request.content, request.beside)
         request.content, request.beside = b"", {}
 
     def _encode(self, request: Request) -> None:
@@ -235,10 +159,10 @@ class Pipeline:
             pending = self._pending(request)
             line.append(request)
             for tile in pending:
-                bucket = buckets.setdefault(tile.shapes, [])
+                bucket = buckets.setdefault(tile.alike, [])
                 bucket.append(tile)
                 if (len(bucket) + 1) * tile.pixels > self._predictor.batch_pixels:
-                    self._run(buckets.pop(tile.shapes))
+                    self._run(buckets.pop(tile.alike))
             yield from line.done()
             while buckets and self._too_much_waits(line, buckets):
                 self._run(buckets.pop(next(iter(buckets))))  # the one that has waited longest
@@ -266,36 +190,54 @@ class Pipeline:
         whole_inputs = {name: array for name, array in request.inputs.items() if name not in self._decoder.tiled}
         extra = (a.shape[0] * a.shape[1] for n, a in whole_inputs.items() if isinstance(self._port(n), WITH_PIXELS))
         shapes = (tile.shape, *(array.shape for array in whole_inputs.values()))
-        return PendingTile(request, tile, shapes, tile.area + sum(extra))
+        dtype = request.inputs[self._decoder.image].dtype
+        return PendingTile(request, tile, shapes, dtype, tile.area + sum(extra))
 
     def _port(self, name: str) -> object:
         return self._decoder.inputs[name]
 
     def _open(self, request: Request) -> list[Tile]:
         """Choose the tiles and the canvas of a decoded request."""
-        artifact, settings = self._predictor.artifact, self._predictor.settings
-        channels = self._predictor.output.channels
-        scale, halo, divisor = artifact.scale, artifact.halo, artifact.size_divisor
-        height, width = request.inputs[self._decoder.image].shape[:2]
-        request.height, request.width = height * scale, width * scale
+        divisor, kept = self._predictor.artifact.size_divisor, request.kept
+        image = request.inputs[self._decoder.image]
+        size = image.shape[0], image.shape[1]
         for name in self._decoder.tiled:
             request.inputs[name] = _padded(request.inputs[name], divisor)
+        if kept.alpha is not None:
+            request.kept = replace(kept, alpha=_padded(kept.alpha, divisor))
+        dtype = np.dtype(np.uint16 if image.dtype == np.uint16 else np.uint8)
+        request.precision = self._predictor.precision_of(dtype)
+        tiles, request.canvas = self._tiles_and_canvas(request, size, dtype)
+        request.height, request.width = request.canvas.height, request.canvas.width
+        request.canvas.metadata = kept.metadata
+        if self._resized(size) != (request.height, request.width):
+            request.height, request.width = request.canvas.resized_to = self._resized(size)
+        return tiles
+
+    def _tiles_and_canvas(self, request: Request, size: Size, dtype: np.dtype) -> tuple[list[Tile], Canvas]:
+        artifact, settings = self._predictor.artifact, self._predictor.settings
+        scale, halo, divisor = artifact.scale, artifact.halo, artifact.size_divisor
+        channels = 1 if request.kept.grey else self._predictor.output.channels
+        channels += request.kept.alpha is not None
+        result = (size[0] * scale, size[1] * scale, channels, scale)
+        largest = max(result[0] * result[1], math.prod(self._resized(size)))
+        too_large = largest * channels * dtype.itemsize > settings.canvas_megabytes * MEGABYTE
         padded = request.inputs[self._decoder.image].shape[:2]
-        result = (request.height, request.width, channels)
-        too_large = request.height * request.width * channels > settings.canvas_megabytes * MEGABYTE
         if halo is not None:
             tiles = plan(padded[0], padded[1], settings.tile**2, halo, divisor)
-            request.canvas = (DiskCanvas if too_large else MemoryCanvas)(*result, scale)
-            return tiles
+            return tiles, (DiskCanvas if too_large else MemoryCanvas)(*result, dtype)
         if padded[0] * padded[1] <= settings.whole_up_to or self._decoder.takes_one_size:
-            request.canvas = MemoryCanvas(*result, scale)
-            return [whole(*padded)]
+            return [whole(*padded)], MemoryCanvas(*result, dtype)
         if too_large:
-            raise Rejected("too-many-pixels", f"{height}x{width} is too large to be blended in memory")
+            raise Rejected("too-many-pixels", f"{size[0]}x{size[1]} is too large to be blended in memory")
         half_overlap = -(-settings.overlap // 2 // divisor) * divisor
         tiles = plan(padded[0], padded[1], settings.tile**2, half_overlap, divisor)
-        request.canvas = BlendingCanvas(*result, scale, tiles)
-        return tiles
+        return tiles, BlendingCanvas(*result, tiles, dtype)
+
+    def _resized(self, size: Size) -> Size:
+        """Height and width of the result of an image of this size."""
+        scale = self._predictor.settings.scale or self._predictor.artifact.scale
+        return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
     def _run(self, tiles: list[PendingTile]) -> None:
         """Predict tiles of one shape together and paste each; where one does not fit, cut it smaller."""
@@ -315,7 +257,7 @@ class Pipeline:
         seconds = (time.perf_counter() - start) / len(tiles)
         for tile, values in zip(tiles, results, strict=True):
             tile.request.seconds += seconds
-            _paste(tile, values)
+            _paste(tile, values, self._predictor.artifact.scale)
 
     def _stacked(self, name: str, tiles: list[PendingTile]) -> Tensor:
         cut = name in self._decoder.tiled
@@ -340,6 +282,8 @@ class Pipeline:
                 continue
             request.tiles_left += len(parts)
             for part in parts:
+                if request.settled:
+                    break
                 self._run([self._pending_tile(request, part)])
 
     def _run_apart(self, tiles: list[PendingTile], error: Exception) -> None:
@@ -352,15 +296,25 @@ class Pipeline:
         tiles[0].request.reject("failed", f"{type(error).__name__}: {error}")
 
 
-def _paste(pending: PendingTile, values: NDArray[np.uint8]) -> None:
+def _paste(pending: PendingTile, values: NDArray, scale: int) -> None:
     def paste(request: Request) -> None:
         assert request.canvas is not None
-        request.canvas.paste(pending.tile, values)
+        request.canvas.paste(pending.tile, _with_kept(values, pending, scale))
 
     attempt(paste)(pending.request)
     pending.request.tiles_left -= 1
     if not pending.request.tiles_left:
-        pending.request.inputs = {}
+        pending.request.inputs, pending.request.kept = {}, NOTHING_KEPT
+
+
+def _with_kept(values: NDArray, pending: PendingTile, scale: int) -> NDArray:
+    """The net's result on a tile, (height, width, channels), with what it did not see of the image."""
+    kept = pending.request.kept
+    if kept.grey:
+        values = in_format(values, PixelFormat(1, 8 * values.dtype.itemsize))
+    if kept.alpha is None:
+        return values
+    return np.concatenate([values, enlarge_alpha(kept.alpha, pending.tile, scale)], axis=2)
 
 
 def _weigh_pixels(request: Request) -> int:

@@ -6,9 +6,11 @@ Knows nothing of files, images' borders or Spark.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import cv2
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -55,22 +57,24 @@ class TilePredictor:
         output = artifact.outputs[str(artifact.image_output)]
         assert isinstance(output, Image)
         self.output = output
-        self._forward: Callable[..., Tensor] = self._run_net
-        if settings.self_ensemble:
-            turned = [i == self._image or isinstance(port, Mask | LabelMap) for i, port in enumerate(self._ports)]
-            self._forward = ensembled(self._run_net, turned)
+        self._with_image = [i == self._image or isinstance(port, Mask | LabelMap) for i, port in enumerate(self._ports)]
 
     @property
     def precision(self) -> str:
-        """The number format that it computes in, by name: ``float32`` or ``bfloat16``."""
-        return str(self.dtype).removeprefix("torch.")
+        """The number format that it computes 8-bit images in, by name: ``float32`` or ``bfloat16``."""
+        return _name(self.dtype)
+
+    def precision_of(self, image: np.dtype) -> str:
+        """The same for images of another type of values: those of 16 bits would lose half of them in bfloat16."""
+        return _name(torch.float32 if image == np.uint16 else self.dtype)
 
     @torch.inference_mode()
     def run(self, batch: Sequence[Tensor]) -> Tensor:
-        """One tensor for each input, on the CPU -> (B, channels, scale*h, scale*w) uint8 on the CPU.
+        """One tensor for each input, on the CPU -> (B, channels, scale*h, scale*w) on the CPU, uint8 or uint16.
 
         Images are (B, channels, h, w) uint8, masks and label maps (B, 1, h, w) integers, all else as the net sees it.
-        Where a batch does not fit, its halves are tried.
+        Where the image is uint16 the result is it too, and float32 is computed. Where a batch does not fit, its halves
+        are tried.
 
         Raises:
             OutOfMemory: a single tile does not fit.
@@ -90,15 +94,22 @@ class TilePredictor:
             _TO_INPUT.get(type(port), _as_it_is)(port, value.to(self.device, non_blocking=True))
             for port, value in zip(self._ports, batch, strict=True)
         )
-        results = self._forward(*values)
-        if self.dtype != torch.float32 and self.device.type == "cpu":
+        deep = batch[self._image].dtype == torch.uint16
+        dtype = torch.float32 if deep else self.dtype
+        net: Callable[..., Tensor] = partial(self._run_net, dtype)
+        results = (ensembled(net, self._with_image) if self.settings.self_ensemble else net)(*values)
+        if dtype != torch.float32 and self.device.type == "cpu":
             return _levels(results, self.output)
-        return to_images(results, self.output).cpu()
+        return to_images(results, self.output, torch.uint16 if deep else torch.uint8).cpu()
 
-    def _run_net(self, *values: Tensor) -> Tensor:
-        with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
+    def _run_net(self, dtype: torch.dtype, *values: Tensor) -> Tensor:
+        with torch.autocast(self.device.type, dtype=dtype, enabled=dtype != torch.float32):
             results = self.artifact.net(*values)
         return results if isinstance(results, Tensor) else results[self._result]
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _levels(values: Tensor, port: Image) -> Tensor:

@@ -18,7 +18,7 @@ Constant = int | float | str | tuple[float, ...]
 
 
 class TilingSettings(Settings):
-    """How images are computed, cut and put together on the device. Only the last four change pixels."""
+    """How images are computed, cut and put together on the device. Only the last five change pixels."""
 
     tile: int = Field(default=512, ge=16)
     """Side of the largest square that the net sees at once, in input pixels; larger images are cut."""
@@ -38,13 +38,16 @@ class TilingSettings(Settings):
     in stands in its row and in its file."""
     self_ensemble: bool = False
     """Average over the 8 flips and quarter turns of the image: 8 times the work for some 0.1 dB (EDSR, 2017)."""
+    scale: float | None = Field(default=None, gt=0, le=64)
+    """Sides of a result over those of its image, such as 2.5: the model, then a resize (antialiased; Lanczos) to the
+    nearest pixel. Above the model's own scale the resize adds pixels and nothing to see. None: the model's own."""
 
 
 class EncodingSettings(Settings):
     """As what kind of file the results are written."""
 
-    format: Literal["png", "jpeg", "webp"] = "png"
-    """Of the results; PNG is exact."""
+    format: Literal["png", "jpeg", "webp", "tiff"] = "png"
+    """Of the results. PNG and TIFF are exact, and hold alpha and 16 bits; WebP holds alpha; JPEG lays it over white."""
     quality: int = Field(default=92, ge=1, le=100)
     """Of JPEG and WebP."""
 
@@ -165,8 +168,9 @@ def digest_of(
     interpolation: InterpolationSettings | None,
 ) -> str:
     """Twelve hex digits that change when one of those settings does that show in the images."""
+    scale = {} if tiling.scale is None else {"scale": tiling.scale}
     relevant: list[Any] = [
-        tiling.model_dump(include={"whole_up_to", "overlap", "precision", "self_ensemble"}),
+        {**tiling.model_dump(include={"whole_up_to", "overlap", "precision", "self_ensemble"}), **scale},
         output.model_dump(include={"files", "format", "quality"}),
         limits.model_dump(),
         values,

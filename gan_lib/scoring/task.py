@@ -64,7 +64,7 @@ class ScoreTask:
     def _score(self, requests: Iterator[Request], commit: str) -> Iterator[pa.RecordBatch]:
         predictor = predictor_in_worker(self.model, self.tiling)
         writer = ResultWriter(self.output, self._lineage(), self.run, Tables(self.output.url).staging)
-        pipeline = Pipeline(predictor, self.limits, partial(writer.finish, predictor.precision), writer.known)
+        pipeline = Pipeline(predictor, self.limits, writer.finish, writer.known)
         rows = RowWriter(Tables(self.output.url).staged_rows, commit)
         uncounted = 0
         for request in pipeline.run(requests):
@@ -126,6 +126,8 @@ class ScoreTask:
             "model_version": self.model.version,
             "settings": self.settings,
             "precision": None if rejected else tag.precision,
+            "mode": None if rejected else tag.mode,
+            "bits": None if rejected else tag.bits,
             "run": self.run,
             "scored_at": datetime.datetime.now(datetime.timezone.utc),
         }

@@ -93,14 +93,14 @@ def scorer(
     columns = [column.name for column in input_columns(model.description)]
     image = column_of(model.description.inputs, str(model.description.image_input))
 
-    def finish(precision: str, request: Request) -> None:
-        assert request.canvas is not None
-        request.result = to_bytes(request.canvas, settings, {**origin, "precision": precision})
+    def finish(request: Request) -> None:
+        assert request.canvas is not None and request.precision is not None
+        request.result = to_bytes(request.canvas, settings, {**origin, "precision": request.precision})
 
     # pandas_udf reads the annotations of this function, which must be types and not strings.
     def score(batches):  # type: ignore[no-untyped-def]
         predictor = predictor_in_worker(model, tiling)
-        pipeline = Pipeline(predictor, limits, partial(finish, predictor.precision))
+        pipeline = Pipeline(predictor, limits, finish)
         yield from _in_batches(pipeline.run(_requests(batches, columns, image)))
         forget_zip_importers()
 

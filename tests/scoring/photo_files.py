@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+from functools import lru_cache
 
 import numpy as np
 import pyvips
@@ -48,6 +49,7 @@ def deep_file(pixels: np.ndarray, suffix: str, profile: bytes | None = None) -> 
     return bytes(image.write_to_buffer(suffix))
 
 
+@lru_cache  # the second in which it is made stands in it
 def wide_profile(text: bytes = b"wide") -> bytes:
     """A matrix profile whose red and green primaries are swapped: whoever drops it shows other colours."""
     profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
@@ -74,6 +76,7 @@ def exif(orientation: int = 1) -> Image.Exif:
 def photo_files() -> dict[str, bytes]:
     """Name -> a photo of 25x18 pixels, upright, of every kind."""
     plain = Image.fromarray(photo(HEIGHT, WIDTH))
+    sideways = plain.rotate(90, expand=True)
     return {
         "plain.jpg": saved(plain, "JPEG"),
         "rgba.png": saved(Image.fromarray(rgba()), "PNG"),
@@ -94,8 +97,10 @@ def photo_files() -> dict[str, bytes]:
         "wide.png": saved(plain, "PNG", icc_profile=wide_profile()),
         "wide.jpg": saved(plain, "JPEG", icc_profile=wide_profile()),
         "deep wide.png": deep_file(deep(3), ".png", wide_profile()),
-        "rotated.jpg": saved(plain.rotate(90, expand=True), "JPEG", quality=98, exif=exif(orientation=6)),
-        "rotated.png": saved(plain.rotate(90, expand=True), "PNG", exif=exif(orientation=6)),
+        "rotated.jpg": saved(
+            plain.rotate(90, expand=True), "JPEG", quality=98, subsampling=0, exif=exif(orientation=6)
+        ),
+        "rotated.png": saved(sideways, "PNG", exif=exif(orientation=6)),
         "one.png": saved(Image.fromarray(photo(1, 1)), "PNG"),
         "one rgba.png": saved(Image.fromarray(np.full((1, 1, 4), 77, np.uint8)), "PNG"),
     }

@@ -111,6 +111,12 @@ def enlarger() -> Artifact:
     return artifact_of(SRResNet, scale=4, base_channels=8, blocks=2)
 
 
+def unbuilt(net: nn.Module, halo: int | None, scale: int = 1) -> Artifact:
+    """An artifact of a net that only its test knows, which sees values from 0 to 1; it cannot be saved."""
+    image = Image(value_range=(0.0, 1.0))
+    return Artifact(net, enlarger().architecture, {"image": image}, {"image": image}, Tiling(scale, halo))
+
+
 def register_enlarger(settings: TrackingSettings, folder: Path) -> None:
     """Make :func:`enlarger` the next version of what ``URI`` names; its files go below ``folder``."""
     enlarger().save(folder / "artifact")

@@ -12,13 +12,12 @@ import pytest
 import torch
 from bad_images import bad_contents, encoded, photo
 from PIL import Image as PillowImage
-from scoring_nets import EXACT, enlarger, whole_image_net
+from scoring_nets import EXACT, enlarger, unbuilt, whole_image_net
 from torch import Tensor, nn
 
 from gan_lib.core.errors import MachineInTrouble, StoreUnavailable
 from gan_lib.core.images import Limits, decode, encode_png
-from gan_lib.export.artifact import Artifact, Tiling
-from gan_lib.export.ports import Image
+from gan_lib.export.artifact import Artifact
 from gan_lib.scoring.pipeline import READ_AHEAD, UNAVAILABLE, Pipeline, Request
 from gan_lib.scoring.predictor import OutOfMemory, TilePredictor
 from gan_lib.scoring.settings import TilingSettings
@@ -121,12 +120,6 @@ class HungryNet(nn.Module):
             raise RuntimeError("[enforce fail at alloc_cpu.cpp:1] DefaultCPUAllocator: can't allocate memory")
         self.seen.append(len(images))
         return images
-
-
-def unbuilt(net: nn.Module, halo: int | None) -> Artifact:
-    """x1, of a net that only this file knows."""
-    image = Image(value_range=(0.0, 1.0))
-    return Artifact(net, enlarger().architecture, {"image": image}, {"image": image}, Tiling(1, halo))
 
 
 def hungry(most: int, halo: int | None = 2) -> Artifact:

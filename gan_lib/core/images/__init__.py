@@ -10,7 +10,7 @@ is asked for, by the rules in :mod:`gan_lib.core.images.decoding`. :func:`decode
 from gan_lib.core.images.decoding import decode, decode_enough, decode_label_map, size_of
 from gan_lib.core.images.encoding import encode_jpeg, encode_png, encode_tiff, encode_webp, png_chunk
 from gan_lib.core.images.header import PILLOW_BOMB_LIMIT, ImageRejected, Limits
-from gan_lib.core.images.photo import Metadata, Photo, decode_photo, stored_bytes
+from gan_lib.core.images.photo import Metadata, Photo, decode_photo, in_srgb, stored_bytes
 from gan_lib.core.images.pixel_format import RGB, PixelFormat, Pixels, Size, in_format
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "encode_tiff",
     "encode_webp",
     "in_format",
+    "in_srgb",
     "png_chunk",
     "size_of",
     "stored_bytes",

@@ -143,7 +143,7 @@ def _kept(data: bytes, order: str, at: int) -> Directory:
 
 def _below(data: bytes, order: str, at: int) -> Directory:
     entries = read_directory(data, order, at)
-    kept = tuple(entry for entry in entries if entry.tag not in _SIZES | {_INTEROPERABILITY})
+    kept = tuple(entry for entry in entries if entry.tag not in _SIZES | {_EXIF, _GPS, _INTEROPERABILITY})
     further = pointer(entries, _INTEROPERABILITY, order)
     third = read_directory(data, order, further) if further is not None else ()
     return (*kept, Entry(_INTEROPERABILITY, 4, 1, third)) if third else kept

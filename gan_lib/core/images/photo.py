@@ -1,7 +1,8 @@
 """A photo with all that it is: alpha, 16 bits, grey, the profile of its colours and what the camera wrote.
 
 * Pixels come upright, and nothing else is done to the numbers: they stay in the space of the file's ICC profile, which
-  belongs to them from then on. One that is broken or does not fit the pixels is ignored, as everywhere.
+  belongs to them from then on. By one that is huge, or that some reader would refuse, they are brought to sRGB. One
+  that is broken or does not fit the pixels is ignored, as everywhere.
 * Palettes are looked up. CMYK and whatever else is neither grey nor RGB becomes sRGB, by its profile.
 * Colours and alpha are apart, and colours are not multiplied by alpha.
 * 16 bits come from PNG and TIFF alone; libvips decodes them, because Pillow would keep 8 in all but grey images.
@@ -57,9 +58,9 @@ def decode_photo(content: bytes, limits: Limits | None = None) -> Photo:
     with rejecting(image):
         photo = _read(image, content)
         profile = photo.metadata.profile
-        if profile is not None and len(profile) > profiles.LARGEST_KEPT:
-            photo = in_srgb(photo)
-        return photo
+        if profile is None or profiles.may_stay(profile, photo.pixels.shape[2]):
+            return photo
+        return in_srgb(photo)
 
 
 def in_srgb(photo: Photo) -> Photo:
@@ -120,7 +121,7 @@ def _pillows_pixels(image: Image.Image) -> tuple[NDArray, NDArray | None]:
         return np.asarray(turned).astype(np.uint16)[:, :, None], None
     transparent = "transparency" in turned.info or "A" in turned.getbands() or "a" in turned.getbands()
     rgba = turned.convert("RGBA") if transparent else None
-    alpha = np.asarray(rgba)[:, :, 3:] if rgba is not None else None
+    alpha = np.ascontiguousarray(np.asarray(rgba)[:, :, 3:]) if rgba is not None else None
     if turned.mode in _GREY_MODES:
         return np.asarray((rgba or turned).convert("L"))[:, :, None], alpha
     flat = turned if rgba is None else rgba.convert("RGB")

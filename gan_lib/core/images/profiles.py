@@ -16,7 +16,7 @@ from PIL import Image, ImageCms
 
 LARGEST_KEPT = 2**20
 """Bytes of a profile that is written into a result. Those of displays and cameras have some 500 to 4,000, the largest
-with tables some 500,000; pixels of a larger one are brought to sRGB."""
+with tables some 500,000."""
 
 
 def foreign(image: Image.Image) -> bytes | None:
@@ -36,6 +36,23 @@ def fits(profile: bytes | None, channels: int) -> bool:
 
 
 _INTERPRETATIONS = {1: "grey16", 3: "rgb16", 4: "cmyk"}
+
+
+@lru_cache(maxsize=64)
+def may_stay(profile: bytes, channels: int) -> bool:
+    """Whether a profile that :func:`fits` may be written into a file: it is small enough, and every reader takes it.
+
+    The strictest is libpng, which looks for what others pass over.
+    """
+    if len(profile) > LARGEST_KEPT:
+        return False
+    image = pyvips.Image.black(1, 1, bands=channels).copy(interpretation="b-w" if channels == 1 else "srgb")
+    image.set_type(pyvips.GValue.blob_type, "icc-profile-data", profile)
+    try:
+        written = pyvips.Image.new_from_buffer(image.pngsave_buffer(), "")
+    except pyvips.Error:
+        return False
+    return "icc-profile-data" in written.get_fields()
 
 
 @lru_cache(maxsize=64)  # a corpus holds a handful of profiles, from as many cameras and programs

@@ -45,8 +45,8 @@ def first_directory(data: bytes, order: str) -> int:
 
 
 def read_directory(data: bytes, order: str, at: int) -> Directory:
-    """The entries of the directory at ``at``, as far as they are whole."""
-    entries = []
+    """The entries of the directory at ``at``, as far as they are whole, the first of each tag."""
+    entries: dict[int, Entry] = {}
     try:
         (count,) = struct.unpack_from(f"{order}H", data, at)
         for start in range(at + 2, at + 2 + 12 * min(count, _MOST_ENTRIES), 12):
@@ -54,10 +54,10 @@ def read_directory(data: bytes, order: str, at: int) -> Directory:
             size = _BYTES.get(kind, 0) * number
             value_at = start + 8 if size <= 4 else offset
             if 0 < size <= min(len(data) - value_at, _LARGEST_VALUE):
-                entries.append(Entry(tag, kind, number, bytes(data[value_at : value_at + size])))
+                entries.setdefault(tag, Entry(tag, kind, number, bytes(data[value_at : value_at + size])))
     except struct.error:  # the data end here
         pass
-    return tuple(entries)
+    return tuple(entries.values())
 
 
 def pointer(entries: Directory, tag: int, order: str) -> int | None:

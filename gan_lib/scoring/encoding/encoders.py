@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import struct
 import tempfile
 import uuid
 import zlib
@@ -17,24 +16,33 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pyvips
 
 from gan_lib.core import storage
 from gan_lib.core.errors import Rejected
-from gan_lib.core.images import encode_jpeg, encode_png, encode_webp
-from gan_lib.scoring.encoding.provenance import into_jpeg, into_png, into_webp, packet
+from gan_lib.core.images import Metadata, Size, png_chunk
+from gan_lib.core.images.encoding import png_header
+from gan_lib.core.images.exif import PREFIX
+from gan_lib.scoring.encoding.finishing import finish_pixels, finish_stream
+from gan_lib.scoring.encoding.formats import FORMATS
+from gan_lib.scoring.encoding.provenance import append_to_png, append_to_tiff, packet
 from gan_lib.scoring.settings import EncodingSettings
 from gan_lib.scoring.tiling.canvas import BlendingCanvas, Canvas, DiskCanvas, MemoryCanvas
 
-LONGEST_SIDE = {
-    "png": 2**31 - 1,
-    "jpeg": 65_500,
-    "webp": 16_383,
-}  # what the formats' headers can say; libjpeg stops at 65,500
-SUFFIX = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
-_PNG_OPTIONS = {"compression": 2, "filter": "avg"}  # of libvips, for what is streamed
+SUFFIX = {name: file_format.suffix for name, file_format in FORMATS.items()}
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.EROFS, errno.EACCES)
 LARGEST_COLUMN_VALUE = 2**30  # bytes; Arrow's binary arrays and the JVM's end at 2 GiB, and a batch holds several
+# What libvips does not write into such a file is appended once it is whole: in PNG the provenance would lie behind a
+# profile of any length, and of TIFF it knows no EXIF.
+_APPENDED = {"png": append_to_png, "tiff": append_to_tiff}
+
+
+def describe(canvas: Canvas, settings: EncodingSettings) -> dict[str, str]:
+    """What the file of a canvas is: ``mode`` as Pillow calls it (RGB, RGBA, L, LA), ``bits`` of a value."""
+    file_format = FORMATS[settings.format]
+    bits = min(8 * canvas.dtype.itemsize, file_format.bits)
+    return {"mode": file_format.mode(canvas.channels), "bits": str(bits)}
 
 
 def to_bytes(canvas: Canvas, settings: EncodingSettings, provenance: Mapping[str, str]) -> bytes:
@@ -103,34 +111,55 @@ def check_fits(canvas: Canvas, settings: EncodingSettings) -> None:
     Raises:
         Rejected: a side is too long.
     """
-    longest = LONGEST_SIDE[settings.format]
-    if max(canvas.height, canvas.width) > longest:
+    file_format, (height, width) = FORMATS[settings.format], size_of_result(canvas)
+    if max(height, width) > file_format.longest_side:
         raise Rejected(
-            "too-large-for-format", f"{canvas.width}x{canvas.height}, {settings.format} ends at {longest} pixels a side"
+            "too-large-for-format",
+            f"{width}x{height}, {settings.format} ends at {file_format.longest_side} pixels a side",
         )
+    size = height * width * canvas.channels * canvas.dtype.itemsize
+    if size > file_format.most_bytes:
+        raise Rejected(
+            "too-large-for-format", f"{width}x{height} are {size} bytes, {settings.format} ends at 4 GB: write PNG"
+        )
+
+
+def size_of_result(canvas: Canvas) -> Size:
+    """(height, width) of the file that a canvas becomes."""
+    return canvas.resized_to or (canvas.height, canvas.width)
 
 
 def _encode(canvas: Canvas, settings: EncodingSettings, provenance: Mapping[str, str]) -> bytes:
     assert isinstance(canvas, MemoryCanvas | BlendingCanvas)
-    if settings.format == "png":
-        return into_png(encode_png(canvas.pixels), provenance)
-    if settings.format == "jpeg":
-        return into_jpeg(encode_jpeg(canvas.pixels, settings.quality), provenance)
-    return into_webp(encode_webp(canvas.pixels, settings.quality), provenance, canvas.width, canvas.height)
+    file_format = FORMATS[settings.format]
+    pixels, metadata = finish_pixels(canvas.pixels, canvas.resized_to, canvas.metadata, file_format)
+    encoded = file_format.encode(pixels, settings.quality)
+    return file_format.insert(encoded, dict(provenance), metadata, size_of_result(canvas))
 
 
 def _stream(canvas: DiskCanvas, path: str, settings: EncodingSettings, provenance: Mapping[str, str]) -> None:
+    file_format = FORMATS[settings.format]
     source = _source(_uncompressed_png(canvas))
     # fail_on: a canvas that cannot be read to its end must not become an image that is grey from there on.
     image = pyvips.Image.pngload_source(source, access="sequential", unlimited=True, fail_on="truncated").copy()
-    image.set_type(pyvips.GValue.blob_type, "xmp-data", packet(provenance))
+    image, metadata = finish_stream(image, canvas.resized_to, canvas.metadata, file_format)
+    append = _APPENDED.get(settings.format)
     with _errors_of_the_disk():
-        if settings.format == "png":
-            image.pngsave(path, **_PNG_OPTIONS)
-        elif settings.format == "jpeg":
-            image.jpegsave(path, Q=settings.quality, subsample_mode="off")
-        else:
-            image.webpsave(path, Q=settings.quality)
+        file_format.save(
+            _with_metadata(image, metadata, None if append else packet(provenance)), path, settings.quality
+        )
+    if append is not None:
+        append(path, provenance, metadata)
+
+
+def _with_metadata(image: pyvips.Image, metadata: Metadata, xmp: bytes | None) -> pyvips.Image:
+    """``image`` with what libvips is to write beside it."""
+    exif = None if metadata.exif is None else PREFIX + metadata.exif
+    image = image.copy()
+    for name, value in (("icc-profile-data", metadata.profile), ("xmp-data", xmp), ("exif-data", exif)):
+        if value is not None:
+            image.set_type(pyvips.GValue.blob_type, name, value)
+    return image
 
 
 @contextmanager
@@ -165,15 +194,14 @@ def _source(pieces: Iterator[bytes]) -> pyvips.SourceCustom:
 
 def _uncompressed_png(canvas: DiskCanvas) -> Iterator[bytes]:
     """The canvas line by line, in the plainest format that libvips reads as a stream; pyvips-binary has no PPM."""
-
-    def chunk(name: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(body, zlib.crc32(name)))
-
-    eight_bits = (8, 0 if canvas.channels == 1 else 2, 0, 0, 0)  # depth and colour type, then what is always 0
-    yield b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", canvas.width, canvas.height, *eight_bits))
+    yield png_header(canvas.height, canvas.width, canvas.channels, 8 * canvas.dtype.itemsize)
     stored = zlib.compressobj(level=0)
+    length = canvas.width * canvas.channels * canvas.dtype.itemsize
     with open(canvas.path, "rb") as file:
         for _ in range(canvas.height):
-            if data := stored.compress(b"\0" + file.read(canvas.channels * canvas.width)):
-                yield chunk(b"IDAT", data)
-    yield chunk(b"IDAT", stored.flush()) + chunk(b"IEND", b"")
+            line = file.read(length)
+            if canvas.dtype.itemsize == 2:
+                line = np.frombuffer(line[: len(line) // 2 * 2], np.uint16).astype(">u2").tobytes()
+            if data := stored.compress(b"\0" + line):
+                yield png_chunk(b"IDAT", data)
+    yield png_chunk(b"IDAT", stored.flush()) + png_chunk(b"IEND", b"")

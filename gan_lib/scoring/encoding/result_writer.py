@@ -26,6 +26,10 @@ class Tag:
     """Of all that goes into the net."""
     precision: str | None = None
     """Number format that the result was computed in, where there is one."""
+    mode: str | None = None
+    """How Pillow calls the result's channels: RGB, RGBA, L, LA."""
+    bits: int | None = None
+    """Of each of the result's values: 8 or 16."""
 
 
 @dataclass(frozen=True)
@@ -51,16 +55,19 @@ class ResultWriter:
             return False
         request.width, request.height = int(found["width"]), int(found["height"])
         tag.precision = found.get("precision")
+        tag.mode, tag.bits = found.get("mode"), int(found["bits"]) if "bits" in found else None
         return True
 
-    def finish(self, precision: str, request: Request) -> None:
-        """Encode the canvas of ``request``, computed in ``precision``, into its file, or else into its ``result``."""
-        assert request.canvas is not None
+    def finish(self, request: Request) -> None:
+        """Encode the canvas of ``request`` into its file, or else into its ``result``."""
+        assert request.canvas is not None and request.precision is not None
         tag: Tag = request.tag
-        tag.precision = precision
+        described = encoders.describe(request.canvas, self.output)
+        tag.precision, tag.mode, tag.bits = request.precision, described["mode"], int(described["bits"])
         facts = {
             **self._provenance(tag),
-            "precision": precision,
+            "precision": request.precision,
+            **described,
             "width": str(request.width),
             "height": str(request.height),
             "run": self.run,

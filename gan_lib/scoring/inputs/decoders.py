@@ -16,13 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gan_lib.core.errors import Rejected, UserError
-from gan_lib.core.images import ImageRejected, Limits, PixelFormat, decode, decode_label_map, size_of
+from gan_lib.core.images import ImageRejected, Limits, PixelFormat, decode, decode_label_map, size_of, stored_bytes
 from gan_lib.export.description import Description
 from gan_lib.export.ports import Image, LabelMap, Latent, Mask, Port
 from gan_lib.export.signature import SEED, Column, column_of, input_columns
 from gan_lib.scoring.generation.conditions import Condition, conditions_of
 from gan_lib.scoring.generation.inputs import latents
 from gan_lib.scoring.generation.rows import is_missing, whole_seed
+from gan_lib.scoring.inputs.photos import Kept, PhotoReader, Seen
 
 DEFAULT_SEED = 0
 
@@ -59,10 +60,20 @@ def columns_beside(model: Description) -> list[Column]:
 class InputDecoder:
     """Decodes rows for one model."""
 
-    inputs: Mapping[str, Port]
-    image: str
-    """The input that the result follows pixel by pixel: an image or a label map."""
+    model: Description
     limits: Limits
+    read_photo: PhotoReader
+    """How the image itself is decoded; images beside it are brought to 8 bits, and lie on white."""
+
+    @property
+    def inputs(self) -> Mapping[str, Port]:
+        """The model's inputs by name."""
+        return self.model.inputs
+
+    @property
+    def image(self) -> str:
+        """The input that the result follows pixel by pixel: an image or a label map."""
+        return str(self.model.image_input)
 
     @cached_property
     def tiled(self) -> frozenset[str]:
@@ -86,23 +97,23 @@ class InputDecoder:
         Raises:
             ImageRejected: the image is none.
         """
-        height, width = size_of(content)
-        pixels = height * width
-        for name in beside.keys() & _with_pixels(self.inputs):
-            pixels += _area(beside[name])
-        return 3 * pixels
+        return stored_bytes(content) + sum(
+            3 * _area(beside[name]) for name in beside.keys() & _with_pixels(self.inputs)
+        )
 
-    def decode(self, content: bytes, beside: Mapping[str, Any]) -> dict[str, NDArray]:
+    def decode(self, content: bytes, beside: Mapping[str, Any]) -> tuple[dict[str, NDArray], Kept]:
         """The row's arrays by input: ``content`` is the image, ``beside`` holds :func:`columns_beside`.
 
-        Images are (height, width, channels) uint8; masks and label maps (height, width, 1) integers; all else is as the
-        net sees it, without the batch's dimension.
+        Images are (height, width, channels) uint8, the image itself may be uint16; masks and label maps
+        (height, width, 1) integers; all else is as the net sees it, without the batch's dimension. And what the net
+        does not see of the image.
 
         Raises:
             Rejected: ``missing-input`` or ``unfit-input``, naming which; or why the image is none.
         """
-        arrays = {self.image: self._pixels(self.image, content)}
-        size = arrays[self.image].shape[:2]
+        seen = self._seen(content)
+        arrays = {self.image: seen.pixels}
+        size = seen.pixels.shape[:2]
         for name in self.inputs:
             if name != self.image:
                 arrays[name] = self._beside(name, beside)
@@ -110,7 +121,15 @@ class InputDecoder:
                 raise Rejected(
                     "unfit-input", f"{name} is {_text(arrays[name].shape)}, the image beside it {_text(size)}"
                 )
-        return arrays
+        return arrays, seen.kept
+
+    def _seen(self, content: bytes) -> Seen:
+        port = self.inputs[self.image]
+        if not isinstance(port, Image):
+            return Seen(self._pixels(self.image, content))
+        seen = self.read_photo(content, self.limits, self.model)
+        _require_size(port, self.image, seen.pixels)
+        return seen
 
     def _beside(self, name: str, values: Mapping[str, Any]) -> NDArray:
         port = self.inputs[name]
@@ -136,10 +155,14 @@ class InputDecoder:
 
 def _image(port: Image, name: str, content: bytes, limits: Limits) -> NDArray:
     pixels = decode(content, limits, PixelFormat(port.channels))
+    _require_size(port, name, pixels)
+    return pixels
+
+
+def _require_size(port: Image, name: str, pixels: NDArray) -> None:
     height, width = port.height or pixels.shape[0], port.width or pixels.shape[1]
     if pixels.shape[:2] != (height, width):
         raise Rejected("unfit-input", f"{name} is {_text(pixels.shape)}, the model takes {_text((height, width))}")
-    return pixels
 
 
 def _mask(port: Mask, name: str, content: bytes, limits: Limits) -> NDArray:

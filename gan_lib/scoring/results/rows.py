@@ -34,6 +34,8 @@ SCHEMA = pa.schema(
         ("model_version", pa.string()),
         ("settings", pa.string()),  # digest of what shows in the images
         ("precision", pa.string()),  # that it was computed in; null where an earlier gan_lib scored it
+        ("mode", pa.string()),  # of the result, as Pillow calls it: RGB, RGBA, L, LA; null as above
+        ("bits", pa.int32()),  # of each of its values: 8 or 16
         ("run", pa.string()),  # MLflow run that scored it
         ("scored_at", pa.timestamp("us", tz="UTC")),
         ("commit", pa.string()),  # that the row belongs to
@@ -43,7 +45,7 @@ _BYTES_A_FILE = 32 * 2**20  # of results that are held until they are written
 _BYTES_A_ROW = 1024  # beside the result
 # Results are compressed already, and each is unlike all others.
 _COMPRESSION = {name: "none" if name == "content" else "snappy" for name in SCHEMA.names}
-_DICTIONARIES = ["status", "reason", "model", "model_version", "settings", "precision", "run", "commit"]
+_DICTIONARIES = ["status", "reason", "model", "model_version", "settings", "precision", "mode", "run", "commit"]
 
 
 @dataclass(frozen=True)

@@ -14,20 +14,28 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from gan_lib.core.images import Metadata, Size
 from gan_lib.scoring.tiling.tiles import Span, Tile
 
-Pixels = NDArray[np.uint8]
+LEVELS = np.dtype(np.uint8)
+"""Of values with 8 bits."""
 
 
 class Canvas(Protocol):
-    """Where one image grows."""
+    """Where one image grows, and what is to be known of it once it is whole."""
 
     height: int
     width: int
     channels: int
-    """1 for grey, 3 for RGB."""
+    """1 for grey, 2 for grey and alpha, 3 for RGB, 4 for RGB and alpha."""
+    dtype: np.dtype
+    """Of its values: uint8 or uint16."""
     memory: int
     """Bytes of the process's memory that it holds."""
+    metadata: Metadata = Metadata()
+    """What its file is to say beside its pixels."""
+    resized_to: Size | None = None
+    """The size that its file is to have, where that is another one."""
 
     def paste(self, tile: Tile, values: NDArray) -> None:
         """Keep what counts of a tile's result: (scale * height, scale * width, channels)."""
@@ -36,16 +44,17 @@ class Canvas(Protocol):
         """Give back what it holds, finished or not."""
 
 
-class MemoryCanvas:
-    """uint8 in memory; the usual one."""
+class MemoryCanvas(Canvas):
+    """Levels in memory; the usual one."""
 
-    def __init__(self, height: int, width: int, channels: int, scale: int) -> None:
+    def __init__(self, height: int, width: int, channels: int, scale: int, dtype: np.dtype = LEVELS) -> None:
         self.height, self.width, self.channels, self._scale = height, width, channels, scale
-        self.memory = height * width * channels
+        self.dtype = dtype
+        self.memory = height * width * channels * dtype.itemsize
         # Memory of its own, given back as a whole: on the heap it would lie between tensors whose memory is kept.
-        self.pixels: Pixels = np.frombuffer(mmap.mmap(-1, self.memory), np.uint8).reshape(height, width, channels)
+        self.pixels: NDArray = np.frombuffer(mmap.mmap(-1, self.memory), dtype).reshape(height, width, channels)
 
-    def paste(self, tile: Tile, values: Pixels) -> None:
+    def paste(self, tile: Tile, values: NDArray) -> None:
         """Copy the core of a tile's result; what lies beyond the canvas is padding and dropped."""
         rows, columns = (_core(span, self._scale) for span in tile)
         core = self.pixels[rows[0] : rows[1], columns[0] : columns[1]]
@@ -55,41 +64,46 @@ class MemoryCanvas:
         """Nothing to give back but memory."""
 
 
-class DiskCanvas:
-    """uint8 rows in a temporary file, for a result larger than memory should hold.
+class DiskCanvas(Canvas):
+    """Rows of levels in a temporary file, for a result larger than memory should hold.
 
     Written by plain writes and not mapped, so that the process's own memory stays as small as a tile.
     """
 
-    def __init__(self, height: int, width: int, channels: int, scale: int) -> None:
+    def __init__(self, height: int, width: int, channels: int, scale: int, dtype: np.dtype = LEVELS) -> None:
         self.height, self.width, self.channels, self._scale = height, width, channels, scale
+        self.dtype = dtype
         self.memory = 0
         # A file without a name: gone when the process is, however it ends.
         self._file = tempfile.TemporaryFile(prefix="gan_lib-canvas-", buffering=0)  # noqa: SIM115, held until close
         self.path = f"/dev/fd/{self._file.fileno()}"
-        os.truncate(self._file.fileno(), height * width * channels)
+        self._pixel_bytes = channels * dtype.itemsize
+        os.truncate(self._file.fileno(), height * width * self._pixel_bytes)
 
-    def paste(self, tile: Tile, values: Pixels) -> None:
+    def paste(self, tile: Tile, values: NDArray) -> None:
         """Write the core of a tile's result row by row; what lies beyond the canvas is padding and dropped."""
         rows, columns = (_core(span, self._scale) for span in tile)
         right = min(columns[1], self.width)
         core = np.ascontiguousarray(_core_of(tile, values, self._scale)[:, : right - columns[0]])
         for row, line in zip(range(rows[0], min(rows[1], self.height)), core, strict=False):
-            _write_all(self._file.fileno(), line.tobytes(), (row * self.width + columns[0]) * self.channels)
+            _write_all(self._file.fileno(), line.tobytes(), (row * self.width + columns[0]) * self._pixel_bytes)
 
     def close(self) -> None:
         """Let the file go."""
         self._file.close()
 
 
-class BlendingCanvas:
+class BlendingCanvas(Canvas):
     """float32 sums in memory, for tiles that fade into each other where they overlap.
 
     Each tile is weighted by a ramp along each side that it shares, and the weights of all tiles add up to one.
     """
 
-    def __init__(self, height: int, width: int, channels: int, scale: int, tiles: list[Tile]) -> None:
+    def __init__(
+        self, height: int, width: int, channels: int, scale: int, tiles: list[Tile], dtype: np.dtype = LEVELS
+    ) -> None:
         self.height, self.width, self.channels, self._scale = height, width, channels, scale
+        self.dtype = dtype
         bottom = max(tile.rows.stop for tile in tiles) * scale
         right = max(tile.columns.stop for tile in tiles) * scale
         self._sums = np.zeros((bottom, right, channels), np.float32)
@@ -97,7 +111,7 @@ class BlendingCanvas:
         self._row_ramps = _ramps(sorted({tile.rows for tile in tiles}), scale)
         self._column_ramps = _ramps(sorted({tile.columns for tile in tiles}), scale)
 
-    def paste(self, tile: Tile, values: Pixels) -> None:
+    def paste(self, tile: Tile, values: NDArray) -> None:
         """Add a tile's result, weighted by its ramps."""
         weights = self._row_ramps[tile.rows][:, None] * self._column_ramps[tile.columns][None, :]
         top, left = tile.rows.start * self._scale, tile.columns.start * self._scale
@@ -105,9 +119,9 @@ class BlendingCanvas:
         self._sums[top : top + height, left : left + width] += weights[:, :, None] * values
 
     @property
-    def pixels(self) -> Pixels:
+    def pixels(self) -> NDArray:
         """The blended image."""
-        return np.rint(self._sums[: self.height, : self.width]).astype(np.uint8)
+        return np.rint(self._sums[: self.height, : self.width]).astype(self.dtype)
 
     def close(self) -> None:
         """Nothing to give back but memory."""
@@ -138,7 +152,7 @@ def _core(span: Span, scale: int) -> tuple[int, int]:
     return span.first * scale, span.last * scale
 
 
-def _core_of(tile: Tile, values: Pixels, scale: int) -> Pixels:
+def _core_of(tile: Tile, values: NDArray, scale: int) -> NDArray:
     rows, columns = tile
     return values[
         (rows.first - rows.start) * scale : (rows.last - rows.start) * scale,

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from gan_lib.core.errors import UserError
-from gan_lib.core.images import encode_jpeg, encode_png, encode_webp
+from gan_lib.core.images import encode_jpeg, encode_png, encode_tiff, encode_webp
 from gan_lib.core.sound import encode_wav
 from gan_lib.dataset.schema import ArrayField, Field, JpegField, OtherImageField, PngField
 from gan_lib.export.artifact import to_images
@@ -24,7 +24,7 @@ from gan_lib.export.ports import Audio, Image, LabelMap, Notes, Port, Tokens, Vo
 from gan_lib.scoring.generation.conditions import FILLING
 from gan_lib.scoring.settings import EncodingSettings
 
-_IMAGE_SUFFIXES = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
+_IMAGE_SUFFIXES = {"png": ".png", "jpeg": ".jpg", "webp": ".webp", "tiff": ".tif"}
 
 
 class SampleFormat(ABC):
@@ -65,6 +65,7 @@ class ImageFormat(SampleFormat):
             "png": encode_png,
             "jpeg": lambda pixels: encode_jpeg(pixels, image.quality),
             "webp": lambda pixels: encode_webp(pixels, image.quality),
+            "tiff": encode_tiff,
         }[image.format]
 
     def array(self, values: Tensor) -> np.ndarray:
