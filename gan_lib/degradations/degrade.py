@@ -64,8 +64,7 @@ def _finished(canvas: Canvas, settings: Degradations, size: tuple[int, int], see
 def sharpen(high: Tensor, weight: float) -> Tensor:
     """Unsharp masking of (B, C, H, W) levels, floats: what differs from its blur gets ``weight`` times that more.
 
-    The paper sharpens its targets so (section 3.4), as its code does: only where the difference is over ten levels,
-    and softly so.
+    The paper's training sharpens its targets so: only where the difference is over ten levels, and softly so.
     """
     line = torch.arange(_SHARPENING_SIDE, device=high.device) - _SHARPENING_SIDE // 2
     bell = torch.exp(-(line / _SHARPENING_SIGMA).square() / 2)

@@ -1,4 +1,4 @@
-"""Blur kernels of Wang et al. 2021, sections 3.2 and 3.5, a batch of them at a time: (B, side, side), each of sum 1.
+"""Blur kernels of Wang et al. 2021, sections 3.1 and 3.3, a batch of them at a time: (B, side, side), each of sum 1.
 
 Parameters are (B,) tensors, one number for each kernel.
 """

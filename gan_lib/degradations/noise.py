@@ -1,4 +1,4 @@
-"""Gaussian and Poisson noise (Wang et al. 2021, section 3.2), in each channel or alike in all."""
+"""Gaussian and Poisson noise (Wang et al. 2021, section 3.1), in each channel or alike in all."""
 
 from __future__ import annotations
 
