@@ -35,9 +35,21 @@ class PixelCNN(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        above, row = images, images
+        return self.along_rows(images, self.from_above(images))
+
+    def from_above(self, images: Tensor) -> list[Tensor]:
+        """What the rows above tell each layer: features (B, F, H, W); row y knows of the rows before y alone."""
+        told, above = [], images
         for layer in self.layers:
-            above, row = layer(above, row)
+            above, features = layer.see_above(above)
+            told.append(features)
+        return told
+
+    def along_rows(self, images: Tensor, told: list[Tensor]) -> Tensor:
+        """The logits of rows that are ``told`` what is above them; a row sees no other row here."""
+        row = images
+        for layer, features in zip(self.layers, told, strict=True):
+            row = layer.see_row(row, features)
         with torch.autocast(row.device.type, enabled=False):  # a likelihood is no more exact than its logits
             logits: Tensor = self.out(row.float())
         return logits.unflatten(1, (self.channels, self.levels))
@@ -52,7 +64,7 @@ class PixelSampler(nn.Module):
     """Uniform numbers (B, channels, height, width) in [0, 1) -> images in [-1, 1], value by value.
 
     Each number picks its value through the inverse of the cumulative distribution, so the same numbers give the same
-    image. Only the part of the image that the net sees is computed for each pixel.
+    image. What is above is looked at once a row, and of the row itself as much as the net sees.
     """
 
     def __init__(self, channels: int = 1, levels: int = 256, base_channels: int = 32, layers: int = 8) -> None:
@@ -64,16 +76,21 @@ class PixelSampler(nn.Module):
         rows, columns = self.net.reach
         images = torch.zeros_like(uniform)
         for y in range(height):
-            top = max(0, y - rows)
+            told = [features[:, :, -1:] for features in self.net.from_above(images[:, :, max(0, y - rows) : y + 1])]
             for x in range(width):
-                left = max(0, x - columns)
-                seen = images[:, :, top : y + 1, left : x + columns + 1]
+                seen = slice(max(0, x - columns), x + 1)
+                near = [features[..., seen] for features in told]
                 for channel in range(self.net.channels):
-                    logits = self.net(seen)[:, channel, :, y - top, x - left].float()
-                    below = logits.softmax(dim=1).cumsum(dim=1) <= uniform[:, channel, y, x].unsqueeze(1)
-                    level = below.sum(dim=1).clamp(max=self.net.levels - 1)
+                    logits = self.net.along_rows(images[:, :, y : y + 1, seen], near)[:, channel, :, 0, -1]
+                    level = _level_at(uniform[:, channel, y, x], logits)
                     images[:, channel, y, x] = to_value(level, self.net.levels).to(images.dtype)
         return images
+
+
+def _level_at(uniform: Tensor, logits: Tensor) -> Tensor:
+    """(B,) numbers and (B, levels) logits -> the level in whose part of the cumulative distribution a number falls."""
+    below = logits.softmax(dim=1).cumsum(dim=1) <= uniform.unsqueeze(1)
+    return below.sum(dim=1).clamp(max=logits.shape[1] - 1)
 
 
 def to_level(values: Tensor, levels: int) -> Tensor:
@@ -88,7 +105,7 @@ def to_value(level: Tensor, levels: int) -> Tensor:
 
 
 class _GatedLayer(nn.Module):
-    """(above, row) -> (above, row): both stacks, each gated, and what the horizontal takes from the vertical one."""
+    """Both stacks, each gated, and what the horizontal takes from the vertical one."""
 
     def __init__(self, before: int, after: int, groups_in: Tensor, groups: Tensor, first: bool) -> None:
         super().__init__()
@@ -99,13 +116,18 @@ class _GatedLayer(nn.Module):
         self.row = _CausalRow(groups_in, twice, _BEFORE + 1, strict=first)
         self.mix = _CausalRow(groups, groups, 1, strict=False)
 
-    def forward(self, above: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
+    def see_above(self, above: Tensor) -> tuple[Tensor, Tensor]:
+        """The next layer's input, and what this one's row is told."""
         # the image's own row is not above it; a later layer's row y knows of the rows before y alone
         height = above.shape[2]
         padded = F.pad(above, (_BEFORE, _BEFORE, _BEFORE - (not self.first), 0))
         features = self.above(padded)[:, :, :height]
-        mixed = self.mix(_gated(self.row(row) + self.down(features)))
-        return _gated(features), mixed if self.first else row + mixed
+        return _gated(features), self.down(features)
+
+    def see_row(self, row: Tensor, told: Tensor) -> Tensor:
+        """The next layer's input."""
+        mixed: Tensor = self.mix(_gated(self.row(row) + told))
+        return mixed if self.first else row + mixed
 
 
 class _CausalRow(nn.Module):
