@@ -104,3 +104,32 @@ def photo_files() -> dict[str, bytes]:
         "one.png": saved(Image.fromarray(photo(1, 1)), "PNG"),
         "one rgba.png": saved(Image.fromarray(np.full((1, 1, 4), 77, np.uint8)), "PNG"),
     }
+
+
+FILES = photo_files()
+MODES = {
+    "plain.jpg": ("RGB", 8),
+    "rgba.png": ("RGBA", 8),
+    "rgba.webp": ("RGBA", 8),
+    "grey alpha.png": ("LA", 8),
+    "palette.png": ("RGB", 8),
+    "palette alpha.png": ("RGBA", 8),
+    "grey.png": ("L", 8),
+    "grey.jpg": ("L", 8),
+    "black and white.png": ("L", 8),
+    "deep rgb.png": ("RGB", 16),
+    "deep rgba.png": ("RGBA", 16),
+    "deep grey.png": ("L", 16),
+    "deep rgb.tif": ("RGB", 16),
+    "deep grey.tif": ("L", 16),
+    "ink.jpg": ("RGB", 8),
+    "ink.tif": ("RGB", 8),
+    "wide.png": ("RGB", 8),
+    "wide.jpg": ("RGB", 8),
+    "deep wide.png": ("RGB", 16),
+    "rotated.jpg": ("RGB", 8),
+    "rotated.png": ("RGB", 8),
+    "one.png": ("RGB", 8),
+    "one rgba.png": ("RGBA", 8),
+}
+"""Of the results, where the format holds everything."""

@@ -22,7 +22,7 @@ from gan_lib.core.images import profiles
 from gan_lib.core.images.exif import kept_exif, orientation_in, orientation_of, oriented, png_exif, upright
 from gan_lib.core.images.header import ImageRejected, Limits, open_image, open_within, rejecting
 
-_BITS, _EXTRA_SAMPLES, _SAMPLE_FORMAT = 258, 338, 339  # tags of TIFF 6.0
+_BITS, _SAMPLE_FORMAT = 258, 339  # tags of TIFF 6.0
 _GREY_MODES = ("1", "L", "LA", "La")
 
 
@@ -141,7 +141,7 @@ def _is_deep(image: Image.Image, content: bytes) -> bool:
 
 
 def _deep_pixels(image: Image.Image, content: bytes) -> tuple[NDArray, NDArray | None]:
-    """Decode by libvips, which keeps 16 bits in every colour model."""
+    """Decode by libvips, which keeps 16 bits in every colour model, and divides by alpha what was multiplied by it."""
     # Read in its order, a large image needs no file in the temporary folder, whose disk may be full.
     loaded = pyvips.Image.new_from_buffer(content, "", access="sequential", fail_on="error")
     if loaded.format != "ushort":
@@ -152,16 +152,9 @@ def _deep_pixels(image: Image.Image, content: bytes) -> tuple[NDArray, NDArray |
     count = 4 if loaded.interpretation == "cmyk" else 1 if pixels.shape[2] <= 2 else 3
     alpha = np.ascontiguousarray(pixels[:, :, count : count + 1]) if pixels.shape[2] > count else None
     pixels = np.ascontiguousarray(pixels[:, :, :count])
-    if alpha is not None and _is_premultiplied(image):
-        pixels = np.minimum(pixels * np.uint32(65535) // np.maximum(alpha, 1), 65535).astype(np.uint16)
     if count == 4:
         pixels = _without_ink(pixels, image.info.get("icc_profile"))
     return pixels, alpha
-
-
-def _is_premultiplied(image: Image.Image) -> bool:
-    tags = getattr(image, "tag_v2", {})
-    return image.format == "TIFF" and tuple(tags.get(_EXTRA_SAMPLES, ()))[:1] == (1,)
 
 
 def _without_ink(pixels: NDArray, profile: bytes | None) -> NDArray:

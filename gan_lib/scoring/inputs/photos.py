@@ -29,6 +29,7 @@ from gan_lib.export.description import Description
 from gan_lib.export.ports import Image
 
 _NO_METADATA = Metadata()
+_BAND, _FAR = 1024, 256  # rows: memory is taken for so many at a time, and not for those of a large photo
 
 
 @dataclass(frozen=True)
@@ -82,14 +83,24 @@ def as_plain(content: bytes, limits: Limits, model: Description) -> Seen:
 
 
 def show_hidden(pixels: NDArray, alpha: NDArray) -> NDArray:
-    """(height, width, channels), with the nearest visible pixel in place of each whose alpha is 0."""
-    hidden = alpha[:, :, 0] == 0
-    if not hidden.any() or hidden.all():
+    """(height, width, channels), with the nearest visible pixel in place of each whose alpha is 0.
+
+    It is looked for up to :data:`_FAR` rows away: no net sees farther.
+    """
+    if alpha.all():
         return pixels
-    _, nearest = cv2.distanceTransformWithLabels(
-        hidden.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
-    )
-    visible = np.flatnonzero(~hidden)  # a label is 1 and the place in this list, as OpenCV counts them row by row
     filled = pixels.copy()
-    filled[hidden] = pixels.reshape(-1, pixels.shape[2])[visible[nearest[hidden] - 1]]
+    for top in range(0, len(pixels), _BAND):
+        first = max(top - _FAR, 0)
+        near = slice(first, top + _BAND + _FAR)
+        hidden = alpha[near, :, 0] == 0
+        visible = np.flatnonzero(~hidden)
+        band = slice(top - first, top - first + _BAND)  # within what is near
+        if len(visible) and hidden[band].any():
+            # A label is 1 and the place in ``visible``: OpenCV counts what is 0 row by row.
+            _, nearest = cv2.distanceTransformWithLabels(
+                hidden.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
+            )
+            sources = visible[nearest[band][hidden[band]] - 1]
+            filled[top : top + _BAND][hidden[band]] = pixels[near].reshape(-1, pixels.shape[2])[sources]
     return filled
