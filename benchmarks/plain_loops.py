@@ -57,30 +57,39 @@ def srresnet(recipe: Any, autocast: Autocast = nullcontext) -> Step:
 
 
 def srgan(recipe: Any, autocast: Autocast = nullcontext) -> Step:
-    """Pixel, hinge and feature-matching loss; then the discriminator on the same fake images."""
+    """Pixel, sub-pixel, relativistic and perceptual loss; then the discriminator on the same fake images."""
     generator, discriminator = recipe.nets["generator"], recipe.nets["discriminator"]
-    optimizers, settings = recipe.optimizers(), recipe.settings
+    optimizers, settings, features = recipe.optimizers(), recipe.settings, recipe.frozen["features"]
+    steps = 0
 
     def step(rows: dict[str, Tensor]) -> None:
+        nonlocal steps
         batch = recipe.prepare(rows, 0)
         high = batch["high"]
         _unfreeze(discriminator, False)
         with autocast():
             fake = generator(batch["low"])
-            *features, scores = discriminator(fake)
+            scores = discriminator(fake)
             with torch.no_grad():
-                *real, _ = discriminator(high)
-            matching = sum(F.l1_loss(a, b) for a, b in zip(features, real, strict=True)) / len(features)
-            pixel = torch.sqrt((fake - high).square() + 1e-6).mean()
-            adversarial = settings.adversarial_weight * -scores.mean()
-            loss = pixel + adversarial + settings.perceptual_weight * matching
+                real = discriminator(high)
+            means = F.avg_pool2d(F.pixel_unshuffle(fake - high, settings.scale), 5, stride=1)
+            loss = torch.sqrt((fake - high).square() + 1e-6).mean()
+            loss = loss + settings.subpixel_weight * torch.sqrt(means.square().mean() + 1e-12)
+            loss = loss + settings.adversarial_weight * _relativistic(scores, real)
+            loss = loss + settings.perceptual_weight * features(fake, high, steps)
         _descend(loss, optimizers["generator"])
         _unfreeze(discriminator, True)
         with autocast():
-            loss = F.relu(1 - discriminator(high)[-1]).mean() + F.relu(1 + discriminator(fake.detach())[-1]).mean()
+            loss = _relativistic(discriminator(high), discriminator(fake.detach()))
         _descend(loss, optimizers["discriminator"])
+        steps += 1
 
     return step
+
+
+def _relativistic(higher: Tensor, lower: Tensor) -> Tensor:
+    """Small where each score of ``higher`` is above the mean of ``lower``, and the other way about."""
+    return F.softplus(lower.mean() - higher).mean() + F.softplus(lower - higher.mean()).mean()
 
 
 def dcgan(recipe: Any, autocast: Autocast = nullcontext) -> Step:

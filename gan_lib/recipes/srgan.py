@@ -38,6 +38,9 @@ class Settings(srresnet.Settings):
     """How often the discriminator halves the image before it scores it."""
     discriminator_learning_rate: float = Field(4e-4, gt=0)
     """Of the discriminator."""
+    generator_waits: int = Field(0, ge=0)
+    """Images from which the discriminator learns alone at the start: one that knows nothing yet spoils a generator
+    that is good already."""
     pixel_weight: float = Field(1.0, ge=0)
     """Of the pixel loss."""
     subpixel_weight: float = Field(1.0, ge=0)
@@ -67,7 +70,7 @@ class SRGANRecipe(srresnet.SRResNetRecipe):
     def updates(self) -> Sequence[Update]:
         """The generator first: the discriminator then sees the very images that it has just generated."""
         return [
-            Update("generator", ("generator",), self.generator_loss),
+            Update("generator", ("generator",), self.generator_loss, when=self.generator_learns),
             Update("discriminator", ("discriminator",), self.discriminator_loss),
         ]
 
@@ -81,6 +84,10 @@ class SRGANRecipe(srresnet.SRResNetRecipe):
             name: Adam(self.nets[name].parameters(), lr=rate, betas=(0.5, 0.99), fused=True)
             for name, rate in rates.items()
         }
+
+    def generator_learns(self, progress: Progress) -> bool:
+        """Whether the discriminator's opinion is worth hearing yet."""
+        return progress.images >= self.settings.generator_waits
 
     def generator_loss(self, batch: Batch, progress: Progress) -> tuple[Tensor, Logs]:
         """Bring fakes near the original in pixels and in features, and make the discriminator score them as real."""
