@@ -115,8 +115,9 @@ def trains_on_executors(settings: Any) -> bool:
 
 
 def for_job(job: str, settings: Any, location: Location) -> Location:
-    """``location``, less the executors where they do not go there: reports, and all of a training on the driver."""
+    """``location``, less the executors where they do not go: reports, imports, and all of a training on the driver."""
     elsewhere = (job == "train" and settings.launch.local) or (job in ("evaluate", "promote") and location.written)
+    elsewhere = elsewhere or job == "import_model"
     by_tracking = location.key.startswith("tracking.") and not trains_on_executors(settings)
     return replace(location, by_executors=not (elsewhere or by_tracking))
 

@@ -15,7 +15,7 @@ class ChoiceSettings(Settings):
 
     batch_norm: Literal["running", "own"] | None = None
     """Where a net has batch norm: running, by the statistics of its training (the public repository's --eval); own, by
-    those of each image, as its test script does without --eval. Asked for only where it matters."""
+    those of each image, as its test script does without --eval, less its dropout. Asked for only where it matters."""
 
 
 class StartSettings(Settings):
