@@ -37,8 +37,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         except (MachineInTrouble, StoreUnavailable) as error:
             raise Stopped(f"{error}. What is done is kept: run the same command again.") from None
     kept = f", {outcome.kept} were there already" if outcome.kept else ""
-    made = f" ({outcome.megapixels:.1f} megapixels in {outcome.precision})" if outcome.enlarged else ""
-    print(f"{outcome.enlarged} photos enlarged{made}{kept}: {parsed.output}")
+    precisions = ", ".join(f"{count} in {precision}" for precision, count in outcome.precisions.items())
+    computed = f" ({outcome.megapixels:.1f} megapixels, {precisions})" if outcome.enlarged else ""
+    print(f"{outcome.enlarged} photos enlarged{computed}{kept}: {parsed.output}")
     if outcome.rejected:
         raise TooManyRejects("\n".join([f"{len(outcome.rejected)} files have no result.", *outcome.rejected]))
 
@@ -47,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("gan-lib enlarge", description=_DESCRIPTION)
     parser.add_argument("paths", nargs="+", metavar="PATH", help="a photo, or a folder of photos at any depth")
     parser.add_argument("--output", required=True, metavar="FOLDER", help="where the results go, by the same names")
+    parser.add_argument("--scale", type=float, help="such as 2.5; default: the model's own, 4 for those of the package")
     parser.add_argument(
         "--model",
         default="gan",
@@ -60,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
         help="a net between two: 1 is --model alone, 0 the one of --interpolation-with; 0.8 has fewer artefacts",
     )
     parser.add_argument("--interpolation-with", default="pixels", metavar="MODEL", help="default: pixels")
-    parser.add_argument("--format", choices=("png", "jpeg", "webp"), default="png", help="default: png, which is exact")
+    parser.add_argument("--format", choices=("png", "jpeg", "webp", "tiff"), default="png", help="default: png")
     parser.add_argument("--quality", type=int, default=92, metavar="1-100", help="of JPEG and WebP; default: 92")
     parser.add_argument("--precision", choices=get_args(Precision), default="auto", help="default: auto, the fastest")
     return parser
@@ -74,7 +76,7 @@ def _values(parsed: argparse.Namespace) -> dict[str, Any]:
         "model": MODELS.get(parsed.model, parsed.model),
         "interpolation": None if alpha is None else {"model": other, "alpha": alpha},
         "encoding": {"format": parsed.format, "quality": parsed.quality},
-        "tiling": {"precision": parsed.precision},
+        "tiling": {"precision": parsed.precision, "scale": parsed.scale},
     }
 
 

@@ -38,8 +38,8 @@ class Outcome:
     """Whose results were there."""
     megapixels: float = 0.0
     """Of the results that were made."""
-    precision: str = ""
-    """Number format that they were computed in."""
+    precisions: dict[str, int] = field(default_factory=dict)
+    """Number format -> how many results were computed in it."""
     rejected: list[str] = field(default_factory=list)
     """A sentence for each photo without a result."""
 
@@ -52,6 +52,8 @@ class Outcome:
         else:
             self.enlarged += 1
             self.megapixels += request.width * request.height / 1e6
+            precision = str(request.precision)
+            self.precisions[precision] = self.precisions.get(precision, 0) + 1
 
 
 def enlarge(
@@ -83,9 +85,9 @@ def _run(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     predictor = TilePredictor(found.load(settings.trusted_packages), device, settings.tiling)
     writer = ResultWriter(settings.files, _lineage(found, settings), "", scratch)
-    finish, known = writer.finish, partial(_known, writer)
-    pipeline = Pipeline(predictor, settings.limits, finish, known, threads=max(2, os.cpu_count() or 1))
-    outcome = Outcome(precision=predictor.precision)
+    threads = max(2, os.cpu_count() or 1)
+    pipeline = Pipeline(predictor, settings.limits, writer.finish, partial(_known, writer), threads)
+    outcome = Outcome()
     for request in pipeline.run(_requests(photos, settings)):
         outcome.count(request)
         done()

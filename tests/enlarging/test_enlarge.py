@@ -84,6 +84,13 @@ def test_a_net_between_the_two_is_one_word(enlarge, folder: Path):
     assert told is not None and told["version"].startswith("0.8 x ") and " + 0.2 x enlarger-pixels " in told["version"]
 
 
+def test_any_scale_keeps_alpha(enlarge, folder: Path):
+    PillowImage.new("RGBA", (30, 21), (200, 100, 50, 128)).save(folder / "photos/e.png")
+    assert enlarge("photos/e.png", "--output", "larger", "--scale", "2.5") == 0
+    found = PillowImage.open(folder / "larger/e.png")
+    assert (found.mode, found.size) == ("RGBA", (75, 52)) and set(found.getchannel("A").getdata()) == {128}
+
+
 def test_a_photo_in_tiles_is_the_whole_photo(shipped: Path, folder: Path):
     photo = folder / "wide.png"
     PillowImage.effect_noise((150, 70), 60).convert("RGB").save(photo)
