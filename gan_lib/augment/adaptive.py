@@ -11,6 +11,7 @@ R1 penalty by the augmented images and not through them.
 from __future__ import annotations
 
 import math
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +36,7 @@ def geometric_maps(p: Tensor | float, seed: int, position: Tensor, height: int, 
     turned = 1 - (1 - torch.as_tensor(p, dtype=torch.float32)).sqrt()  # once or twice: with probability p together
     one, zero = draws.ones(), draws.ones() * 0
     flip = torch.where(draws.chosen("flip") & draws.bit("flip"), -one, one)
-    quarters = torch.where(draws.chosen("quarters"), (draws.bits("quarters") & 3) * one, zero)
+    quarters = torch.where(draws.chosen("quarters"), (draws.bits("quarters") & 3) * one, zero) * (height == width)
     scale = torch.where(draws.chosen("scale"), torch.exp2(0.2 * draws.normal("scale")), one)
     stretch = torch.where(draws.chosen("stretch"), torch.exp2(0.2 * draws.normal("stretch")), one)
     steps = [
@@ -47,21 +48,18 @@ def geometric_maps(p: Tensor | float, seed: int, position: Tensor, height: int, 
         torch.where(draws.chosen(f"turn {name}", turned), (2 * draws.uniform(name) - 1) * math.pi, zero)
         for name in ("before", "after")
     )
-    product = (
-        _affine(flip, zero, zero, one)
-        if height != width
-        else _affine(flip, zero, zero, one) @ _rotation(quarters * (math.pi / 2), 1.0)
-    )
-    for following in (
+    aspect = height / width
+    maps = (
+        _affine(flip, zero, zero, one),
+        _rotation(quarters * (math.pi / 2), aspect),
         _affine(one, zero, zero, one, *steps),
         _affine(scale, zero, zero, scale),
-        _rotation(before, height / width),
+        _rotation(before, aspect),
         _affine(stretch, zero, zero, 1 / stretch),
-        _rotation(after, height / width),
+        _rotation(after, aspect),
         _affine(one, zero, zero, one, *shifts),
-    ):
-        product = product @ following
-    return product
+    )
+    return reduce(torch.matmul, maps)
 
 
 def level_maps(p: Tensor | float, seed: int, position: Tensor) -> Tensor:
