@@ -18,15 +18,15 @@ def charbonnier(prediction: Tensor, target: Tensor, epsilon: float = 1e-3) -> Te
     return torch.sqrt((prediction - target).square() + epsilon**2).mean()
 
 
-def subpixel_means(prediction: Tensor, target: Tensor, scale: int, window: int = 5) -> Tensor:
+def subpixel_means(prediction: Tensor, target: Tensor, scale: int, side: int = 5) -> Tensor:
     """How far the local means of the ``scale**2`` sub-pixels are from the target's: their root mean square.
 
-    Of (B, C, H, W) with sides of at least ``scale * window``. Sub-pixels of one number are ``scale`` pixels apart, and
-    each is averaged over ``window`` x ``window`` of them. Dots that are repeated with the period of the scale, which an
+    Of (B, C, H, W) with sides of at least ``scale * side``. Sub-pixels of one number are ``scale`` pixels apart, and
+    each is averaged over ``side`` x ``side`` of them. Dots that are repeated with the period of the scale, which an
     enlarging net draws most easily, stay in such means, and so do shifts of colour; texture averages out.
     """
     difference = F.pixel_unshuffle(prediction - target, scale)
-    means = F.avg_pool2d(difference, window, stride=1)
+    means = F.avg_pool2d(difference, side, stride=1)
     return means.square().mean().add(1e-12).sqrt()
 
 
