@@ -108,6 +108,24 @@ def test_updates_of_pairs_may_run_in_any_order(name):
         torch.testing.assert_close(found[1][name_of_update], loss, rtol=tolerance, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["bicyclegan", "pix2pix", "pix2pixhd"])
+def test_the_gradient_of_a_batch_is_the_mean_of_its_halves(name):
+    """So that two ranks learn what one does; where batch norm joins in, the ranks share its statistics instead."""
+    recipe, progress = tiny(name), Progress(100, 25)
+    batch = recipe.prepare(rows(), seed=0)
+    halves = [{key: value[half] for key, value in batch.items()} for half in (slice(0, 2), slice(2, 4))]
+    for update in [u for u in recipe.updates() if u.is_scheduled(progress)]:
+        gradients = []
+        for parts in ([batch], halves):
+            recipe.nets.zero_grad()
+            for part in parts:
+                loss, _ = update.loss(dict(part), progress)
+                (loss / len(parts)).backward()
+            gradients.append([p.grad.clone() for p in recipe.nets.parameters() if p.grad is not None])
+        for one, two in zip(*gradients, strict=True):
+            torch.testing.assert_close(two, one, rtol=1e-3, atol=1e-5)
+
+
 def test_pix2pixs_losses_by_hand():
     recipe = tiny("pix2pix", pixel_weight=10.0)
     batch = recipe.prepare(rows(), seed=0)
