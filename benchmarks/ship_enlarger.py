@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -115,31 +115,27 @@ def images_seen(training: str) -> int:
     return max(int(found[1]) for name in names if (found := _CHECKPOINT.fullmatch(name)))
 
 
-def curve(training: str, found: FoundModel, folder: Path) -> dict[str, dict[str, float]]:
-    """Images seen -> the figures of the averaged weights then, for each checkpoint that was kept."""
+def curve(training: str, found: FoundModel, folder: Path) -> dict[str, float]:
+    """Images seen -> PSNR (dB, Y) of the averaged weights then, for each checkpoint that was kept."""
     artifact, points = found.load(), {}
+    cases = cases_of(folder, artifact.scale)
     for name in sorted(storage.list_names(training)):
         if checkpoint := _CHECKPOINT.fullmatch(name):
             weights = averaged_weights(storage.join(training, name.replace(".json", ".pt")))
             own = {key.removeprefix("generator."): v for key, v in weights.items() if key.startswith("generator.")}
             artifact.net.load_state_dict(own)
-            points[str(int(checkpoint[1]))] = figures(artifact, folder)["net"]
+            enlarge = enlarger(artifact)
+            values = [psnr(target, enlarge(low), artifact.scale) for target, low in cases]
+            points[str(int(checkpoint[1]))] = round(fmean(values), 3)
     return points
 
 
 def figures(artifact: Artifact, folder: Path) -> dict[str, Any]:
     """Means over the folder's images, each made small by MATLAB's bicubic and enlarged by bicubic and by the net."""
-    predictor = TilePredictor(artifact, torch.device("cpu"), TilingSettings(precision="float32"))
-    distance, scale = PerceptualDistance(lite2_features()), artifact.scale
+    distance, scale, enlarge = PerceptualDistance(lite2_features()), artifact.scale, enlarger(artifact)
     measured: dict[str, list[Mapping[str, float]]] = {"bicubic": [], "net": []}
-    for path in sorted(folder.iterdir()):
-        whole = decode(path.read_bytes(), Limits(), PixelFormat(3))
-        target = np.ascontiguousarray(whole[: whole.shape[0] // scale * scale, : whole.shape[1] // scale * scale])
-        low = shrink(target, scale)
-        results = {
-            "bicubic": resized(low, *target.shape[:2]),
-            "net": predict(predictor, encode_png(low), Limits()),
-        }
+    for target, low in cases_of(folder, scale):
+        results = {"bicubic": resized(low, *target.shape[:2]), "net": enlarge(low)}
         for method, result in results.items():
             measured[method].append(compared(target, result, scale, distance))
     protocol = (
@@ -147,6 +143,22 @@ def figures(artifact: Artifact, folder: Path) -> dict[str, Any]:
         "left out; psnr (dB) and ssim on Y of BT.601; perceptual_distance by features of EfficientNet-Lite2"
     )
     return {"protocol": protocol, **{method: means(ones) for method, ones in measured.items()}}
+
+
+def enlarger(artifact: Artifact) -> Callable[[Pixels], Pixels]:
+    """What enlarges (H, W, 3) levels in float32."""
+    predictor = TilePredictor(artifact, torch.device("cpu"), TilingSettings(precision="float32"))
+    return lambda low: predict(predictor, encode_png(low), Limits())
+
+
+def cases_of(folder: Path, scale: int) -> list[tuple[Pixels, Pixels]]:
+    """Each image of the folder, and what is left of it when it is made small."""
+    cases = []
+    for path in sorted(folder.iterdir()):
+        whole = decode(path.read_bytes(), Limits(), PixelFormat(3))
+        target = np.ascontiguousarray(whole[: whole.shape[0] // scale * scale, : whole.shape[1] // scale * scale])
+        cases.append((target, shrink(target, scale)))
+    return cases
 
 
 def means(ones: Sequence[Mapping[str, float]]) -> dict[str, float]:
