@@ -1,5 +1,7 @@
 """The whole main job on this machine: photos -> dataset -> SRResNet -> SRGAN -> figures -> champion -> enlarged photos.
 
+SRResNet learns from nothing; the GAN is the one that the package ships, and goes on, on the photos given.
+
 Each step is the spark-submit command that a user would type; this script only prepares two folders of photos, runs the
 steps one after the other and reads the figures at the end. It exits with 5 when the trained net is not clearly better
 than bicubic.
@@ -144,9 +146,9 @@ def report(seconds: float) -> int:
     summary = json.loads((OUTPUT / "evaluation" / "summary.json").read_text())
     means = summary["means"]
     print(f"\nOn {summary['samples']} photos that training never saw (Y channel, 4 pixels cropped):\n")
-    print(f"{'':12}{'PSNR dB':>10}{'SSIM':>10}")
+    print(f"{'':12}{'PSNR dB':>10}{'SSIM':>10}{'perceptual distance':>22}")
     for name, mean in means.items():
-        print(f"{name:12}{mean['psnr']:>10.2f}{mean['ssim']:>10.4f}")
+        print(f"{name:12}{mean['psnr']:>10.2f}{mean['ssim']:>10.4f}{mean['perceptual_distance']:>22.4f}")
     gain = means["srresnet"]["psnr"] - means["bicubic"]["psnr"]
     print(f"\nThe pixel-trained net is {gain:+.2f} dB against bicubic. All steps took {seconds:.0f} s.")
     print(f"Look at:        {OUTPUT / 'evaluation' / 'report.html'}")
