@@ -16,7 +16,9 @@ def convolutions(*kernels: int) -> nn.Module:
     return nn.Sequential(*(nn.Conv2d(3, 3, kernel, padding=kernel // 2) for kernel in kernels))
 
 
-@pytest.mark.parametrize(("kernels", "reach"), [((1,), 0), ((3,), 1), ((9, 3, 3), 6), ((5,) * 30, 60), ((29,) * 26, 364)])
+@pytest.mark.parametrize(
+    ("kernels", "reach"), [((1,), 0), ((3,), 1), ((9, 3, 3), 6), ((5,) * 30, 60), ((29,) * 26, 364)]
+)
 def test_a_chain_of_convolutions_reaches_the_sum_of_its_radii(kernels: tuple[int, ...], reach: int) -> None:
     assert receptive_halo(convolutions(*kernels)) == reach
 

@@ -14,8 +14,8 @@ from gan_lib.export.artifact import Artifact
 from gan_lib.training.checkpoint import Checkpoints, averaged_weights, read, starting_weights
 from gan_lib.training.exports import exported
 from gan_lib.training.loop import train
-from gan_lib.training.settings import ShippedStart
 from gan_lib.training.meter import TrainingDiverged
+from gan_lib.training.settings import ShippedStart
 
 CPU = torch.device("cpu")
 

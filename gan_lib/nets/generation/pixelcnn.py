@@ -7,6 +7,8 @@ are channels, and those of a group see no later channel (van den Oord et al. 201
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -41,7 +43,7 @@ class PixelCNN(nn.Module):
         """What the rows above tell each layer: features (B, F, H, W); row y knows of the rows before y alone."""
         told, above = [], images
         for layer in self.layers:
-            above, features = layer.see_above(above)
+            above, features = cast(_GatedLayer, layer).see_above(above)
             told.append(features)
         return told
 
@@ -49,7 +51,7 @@ class PixelCNN(nn.Module):
         """The logits of rows that are ``told`` what is above them; a row sees no other row here."""
         row = images
         for layer, features in zip(self.layers, told, strict=True):
-            row = layer.see_row(row, features)
+            row = cast(_GatedLayer, layer).see_row(row, features)
         with torch.autocast(row.device.type, enabled=False):  # a likelihood is no more exact than its logits
             logits: Tensor = self.out(row.float())
         return logits.unflatten(1, (self.channels, self.levels))
