@@ -122,6 +122,7 @@ def test_a_registered_model_holds_no_pickle_and_pins_what_it_needs(
     assert any(pin.startswith("torch==") for pin in pins)
     assert all("==" in pin and "+" not in pin for pin in pins)
     assert (root / "code" / "gan_lib" / "export" / "artifact.py").exists()
+    assert len([*root.rglob("*.safetensors")]) == 1, "the nets that the package ships travel along"
 
 
 @pytest.mark.parametrize(

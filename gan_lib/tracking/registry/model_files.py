@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Sequence
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +34,7 @@ from gan_lib.export.ports import (
     Voxels,
 )
 from gan_lib.export.signature import SEED, Column, ColumnType, as_text, column_of, input_columns, output_columns
+from gan_lib.shipped import nets
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
@@ -82,16 +86,27 @@ def save_model(path: Path, artifact: Path, described: Description, run_id: str, 
     from mlflow.models import Model
 
     ids: dict[str, Any] = {} if model_id is None else {"model_id": model_id}
-    mlflow.pyfunc.save_model(
-        path=str(path),
-        mlflow_model=Model(run_id=run_id, **ids),
-        loader_module=LOADER,
-        data_path=str(artifact),
-        code_paths=[str(Path(gan_lib.__file__).parent)],
-        signature=model_signature(described),
-        input_example=input_example(described),
-        pip_requirements=_pins(),
-    )
+    with _package_without_its_nets() as package:
+        mlflow.pyfunc.save_model(
+            path=str(path),
+            mlflow_model=Model(run_id=run_id, **ids),
+            loader_module=LOADER,
+            data_path=str(artifact),
+            code_paths=[package],
+            signature=model_signature(described),
+            input_example=input_example(described),
+            pip_requirements=_pins(),
+        )
+
+
+@contextmanager
+def _package_without_its_nets() -> Iterator[str]:
+    """A folder with this package's code, to travel with a model, which brings the net that it needs."""
+    package = Path(gan_lib.__file__).parent
+    with tempfile.TemporaryDirectory() as scratch:
+        code = Path(scratch, package.name)
+        shutil.copytree(package, code, ignore=shutil.ignore_patterns("__pycache__", *nets.names()))
+        yield str(code)
 
 
 def _read(url: str) -> bytes:
