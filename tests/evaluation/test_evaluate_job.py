@@ -48,7 +48,7 @@ def test_the_job_writes_its_report_and_its_run_says_what_ran(
     pixels = np.random.default_rng(0).integers(0, 256, (40, 48, 3), dtype=np.uint8)
     (tmp_path / "held-out" / "a.png").write_bytes(encode_png(pixels))
     overrides = [f"images={tmp_path}/held-out", "models={small: models:/small@champion}", f"output={tmp_path}/out"]
-    overrides += [f"tracking.uri={uri}", "border=2"]
+    overrides += ["metrics=[psnr, ssim]", f"tracking.uri={uri}", "border=2"]
     command = ["--config", f"{repository}/conf/evaluate/demo.yaml", *(w for o in overrides for w in ("--set", o))]
     job.main(command)
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
@@ -73,4 +73,4 @@ def test_the_job_writes_its_report_and_its_run_says_what_ran(
     without_border = [word for word in command if word != "border=2"]
     without_border.pop()
     with pytest.raises(UserError, match=r"small .* enlarges by 2.*set task to super_resolution"):
-        job.main([*without_border, "--set", "task=unpaired_translation"])
+        job.main([*without_border, "--set", "metrics=[]", "--set", "task=unpaired_translation"])
