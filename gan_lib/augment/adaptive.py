@@ -38,7 +38,7 @@ def geometric_maps(p: Tensor | float, seed: int, position: Tensor, height: int, 
     flip = torch.where(draws.chosen("flip") & draws.bit("flip"), -one, one)
     quarters = torch.where(draws.chosen("quarters"), (draws.bits("quarters") & 3) * one, zero) * (height == width)
     scale = torch.where(draws.chosen("scale"), torch.exp2(0.2 * draws.normal("scale")), one)
-    stretch = torch.where(draws.chosen("stretch"), torch.exp2(0.2 * draws.normal("stretch")), one)
+    squash = torch.where(draws.chosen("stretch"), torch.exp2(0.2 * draws.normal("stretch")), one)
     steps = [
         torch.where(draws.chosen("whole"), 2 * torch.round((draws.uniform(axis) / 4 - 1 / 8) * size) / size, zero)
         for axis, size in (("whole x", width), ("whole y", height))
@@ -55,7 +55,7 @@ def geometric_maps(p: Tensor | float, seed: int, position: Tensor, height: int, 
         _affine(one, zero, zero, one, *steps),
         _affine(scale, zero, zero, scale),
         _rotation(before, aspect),
-        _affine(stretch, zero, zero, 1 / stretch),
+        _affine(squash, zero, zero, 1 / squash),
         _rotation(after, aspect),
         _affine(one, zero, zero, one, *shifts),
     )
@@ -127,22 +127,28 @@ class _Draws:
         self._seed, self._stream, self._position = seed, stream, position
 
     def chosen(self, name: str, p: Tensor | None = None) -> Tensor:
+        """Whether each sample gets the transformation ``name``: with the probability p."""
         drawn = random_uniform(self._seed, f"{self._stream}/chosen {name}", self._position, 1)[:, 0]
         return drawn < (self._p if p is None else p.to(drawn.device))
 
     def uniform(self, name: str) -> Tensor:
+        """(B,) in [0, 1)."""
         return random_uniform(self._seed, f"{self._stream}/{name}", self._position, 1)[:, 0]
 
     def normal(self, name: str) -> Tensor:
+        """(B,) of mean 0 and deviation 1."""
         return random_normal(self._seed, f"{self._stream}/{name}", self._position, 1)[:, 0]
 
     def bits(self, name: str) -> Tensor:
+        """(B,) whole random numbers."""
         return random_bits(self._seed, f"{self._stream}/bits {name}", self._position)
 
     def ones(self) -> Tensor:
+        """(B,) where nothing is to be changed."""
         return torch.ones(len(self._position), device=self._position.device)
 
     def bit(self, name: str) -> Tensor:
+        """(B,) of either truth value, equally likely."""
         return (self.bits(name) & 1).bool()
 
 

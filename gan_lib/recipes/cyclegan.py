@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
@@ -15,16 +14,12 @@ from gan_lib.dataset.info import DatasetInfo
 from gan_lib.export.architecture import Architecture
 from gan_lib.export.artifact import Artifact, Tiling
 from gan_lib.export.ports import Image
-from gan_lib.metrics.metric import Metric
 from gan_lib.nets.cyclegan import PatchGAN, ResnetGenerator
 from gan_lib.nets.image_pool import ImagePool
 from gan_lib.recipes import two_domains
 from gan_lib.recipes.protocol import Average, Batch, Logs, Progress, Recipe, Update
-from gan_lib.recipes.samples import ImageSamples
-from gan_lib.recipes.two_domains import TwoDomains
+from gan_lib.recipes.two_domains import DISCRIMINATORS, GENERATORS, TwoDomains, TwoDomainsRecipe
 
-GENERATORS = ("a_to_b", "b_to_a")
-DISCRIMINATORS = ("discriminator_a", "discriminator_b")
 SIZE_DIVISOR = 4  # the generators halve the size twice
 
 
@@ -45,7 +40,7 @@ class Settings(two_domains.Settings):
     """Of all nets."""
 
 
-class CycleGANRecipe(Recipe):
+class CycleGANRecipe(TwoDomainsRecipe):
     """Two generators, two discriminators, two pools."""
 
     def __init__(self, settings: Settings, data: DatasetInfo) -> None:
@@ -100,26 +95,6 @@ class CycleGANRecipe(Recipe):
         loss_a = self._half_least_squares("discriminator_a", batch["a"], self.rank_state["fake_a"](fake_a))
         loss_b = self._half_least_squares("discriminator_b", batch["b"], self.rank_state["fake_b"](fake_b))
         return loss_a + loss_b, {"a": loss_a, "b": loss_b}
-
-    @torch.no_grad()
-    def fakes(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The batch's fakes of A and B, without gradient: from an earlier update of the step, or else generated now."""
-        if "fake_a" not in batch:
-            batch["fake_a"] = self.nets["b_to_a"](batch["b"])
-            batch["fake_b"] = self.nets["a_to_b"](batch["a"])
-        return batch["fake_a"], batch["fake_b"]
-
-    def prepare(self, batch: Batch, seed: int) -> Batch:
-        """See :meth:`TwoDomains.prepare`."""
-        return self.task.prepare(batch, seed)
-
-    def samples(self, batch: Batch) -> ImageSamples:
-        """See :meth:`TwoDomains.samples`."""
-        return self.task.samples(self.nets["a_to_b"], self.nets["b_to_a"], batch)
-
-    def metrics(self) -> Mapping[str, Metric]:
-        """``cycle_error``, see :meth:`TwoDomains.cycle_error`."""
-        return {"cycle_error": self.task.cycle_error(self.nets["a_to_b"], self.nets["b_to_a"])}
 
     def exports(self) -> dict[str, Artifact]:
         """Both directions; instance norm sees the whole image, so there is no halo that tiles it exactly."""

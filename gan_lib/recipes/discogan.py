@@ -7,9 +7,8 @@ which the paper leaves at 1, and for images of more than 64 pixels, whose patche
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
@@ -21,15 +20,11 @@ from gan_lib.export.architecture import Architecture
 from gan_lib.export.artifact import Artifact, Tiling
 from gan_lib.export.ports import Image
 from gan_lib.export.receptive_field import receptive_halo
-from gan_lib.metrics.metric import Metric
 from gan_lib.nets.translation.discogan import NUM_DOWNSAMPLES, DiscoGANDiscriminator, DiscoGANGenerator
 from gan_lib.recipes import two_domains
 from gan_lib.recipes.protocol import Average, Batch, Logs, Progress, Recipe, Update
-from gan_lib.recipes.samples import ImageSamples
-from gan_lib.recipes.two_domains import TwoDomains
+from gan_lib.recipes.two_domains import DISCRIMINATORS, GENERATORS, TwoDomains, TwoDomainsRecipe
 
-GENERATORS = ("a_to_b", "b_to_a")
-DISCRIMINATORS = ("discriminator_a", "discriminator_b")
 SIZE_DIVISOR = 2**NUM_DOWNSAMPLES
 
 
@@ -50,7 +45,7 @@ class Settings(two_domains.Settings):
     """Of all nets."""
 
 
-class DiscoGANRecipe(Recipe):
+class DiscoGANRecipe(TwoDomainsRecipe):
     """Two generators, two discriminators."""
 
     def __init__(self, settings: Settings, data: DatasetInfo) -> None:
@@ -95,26 +90,6 @@ class DiscoGANRecipe(Recipe):
         loss_a = self._logistic("discriminator_a", batch["a"], fake_a)
         loss_b = self._logistic("discriminator_b", batch["b"], fake_b)
         return loss_a + loss_b, {"a": loss_a, "b": loss_b}
-
-    @torch.no_grad()
-    def fakes(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The batch's fakes of A and B, without gradient: from an earlier update of the step, or else generated now."""
-        if "fake_a" not in batch:
-            batch["fake_a"] = self.nets["b_to_a"](batch["b"])
-            batch["fake_b"] = self.nets["a_to_b"](batch["a"])
-        return batch["fake_a"], batch["fake_b"]
-
-    def prepare(self, batch: Batch, seed: int) -> Batch:
-        """See :meth:`TwoDomains.prepare`."""
-        return self.task.prepare(batch, seed)
-
-    def samples(self, batch: Batch) -> ImageSamples:
-        """See :meth:`TwoDomains.samples`."""
-        return self.task.samples(self.nets["a_to_b"], self.nets["b_to_a"], batch)
-
-    def metrics(self) -> Mapping[str, Metric]:
-        """``cycle_error``, see :meth:`TwoDomains.cycle_error`."""
-        return {"cycle_error": self.task.cycle_error(self.nets["a_to_b"], self.nets["b_to_a"])}
 
     def exports(self) -> dict[str, Artifact]:
         """Both directions; batch norm is a fixed factor by then, so that they are tiled exactly."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,7 +19,7 @@ from gan_lib.dataset.info import DatasetInfo
 from gan_lib.metrics.fidelity import MOST_DECIBELS, luma_psnr
 from gan_lib.metrics.metric import Mean, Metric
 from gan_lib.recipes.image_data import image_channels, image_shape
-from gan_lib.recipes.protocol import Batch
+from gan_lib.recipes.protocol import Batch, Recipe
 from gan_lib.recipes.samples import ImageSamples
 
 Translate = Callable[[Tensor], Tensor]
@@ -100,6 +100,32 @@ class Pairs:
     def _resized(self, batch: Batch, size: int) -> Batch:
         target = augment.resize(augment.normalise(batch[self.settings.target]), size)
         return {"input": self.read(batch[self.settings.input], size), "target": target}
+
+
+class TranslationRecipe(Recipe):
+    """What papers with one net ``generator`` from input to target answer alike; each adds its updates and losses."""
+
+    task: Pairs
+
+    @torch.no_grad()
+    def fake(self, batch: Batch) -> Tensor:
+        """The batch's fakes, without gradient: from an earlier update of this step, or else generated now."""
+        if "fake" not in batch:
+            batch["fake"] = self.nets["generator"](batch["input"]).float()
+        fake: Tensor = batch["fake"]
+        return fake
+
+    def prepare(self, batch: Batch, seed: int) -> Batch:
+        """See :meth:`Pairs.prepare`."""
+        return self.task.prepare(batch, seed)
+
+    def samples(self, batch: Batch) -> ImageSamples:
+        """Input, translation and target, side by side."""
+        return self.task.samples(batch, self.nets["generator"])
+
+    def metrics(self) -> Mapping[str, Metric]:
+        """``psnr``, see :meth:`Pairs.psnr`."""
+        return {"psnr": self.task.psnr(self.nets["generator"])}
 
 
 def image_pairs(settings: Settings, data: DatasetInfo, size_divisor: int) -> Pairs:

@@ -7,7 +7,7 @@ the paper: instance norm in place of batch norm (the same at its batch size of 1
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -21,13 +21,11 @@ from gan_lib.dataset.info import DatasetInfo
 from gan_lib.export.architecture import Architecture
 from gan_lib.export.artifact import Artifact, Tiling
 from gan_lib.export.ports import Image
-from gan_lib.metrics.metric import Metric
 from gan_lib.nets.translation.discriminators import PatchFeatures
 from gan_lib.nets.translation.unet import UNet
 from gan_lib.recipes import pairs
 from gan_lib.recipes.image_data import image_channels
 from gan_lib.recipes.protocol import Average, Batch, Logs, Progress, Recipe, Update
-from gan_lib.recipes.samples import ImageSamples
 
 
 class Settings(pairs.Settings):
@@ -47,7 +45,7 @@ class Settings(pairs.Settings):
     """Of both nets."""
 
 
-class Pix2PixRecipe(Recipe):
+class Pix2PixRecipe(pairs.TranslationRecipe):
     """A generator and a conditional discriminator, in alternation."""
 
     def __init__(self, settings: Settings, data: DatasetInfo) -> None:
@@ -102,26 +100,6 @@ class Pix2PixRecipe(Recipe):
         """Of each patch of ``images``, as a translation of ``condition``."""
         *_, scores = self.nets["discriminator"](torch.cat([condition, images], dim=1))
         return scores.float()
-
-    @torch.no_grad()
-    def fake(self, batch: Batch) -> Tensor:
-        """The batch's fakes, without gradient: from an earlier update of this step, or else generated now."""
-        if "fake" not in batch:
-            batch["fake"] = self.nets["generator"](batch["input"]).float()
-        fake: Tensor = batch["fake"]
-        return fake
-
-    def prepare(self, batch: Batch, seed: int) -> Batch:
-        """See :meth:`Pairs.prepare`."""
-        return self.task.prepare(batch, seed)
-
-    def samples(self, batch: Batch) -> ImageSamples:
-        """Input, translation and target, side by side."""
-        return self.task.samples(batch, self.nets["generator"])
-
-    def metrics(self) -> Mapping[str, Metric]:
-        """``psnr``, see :meth:`Pairs.psnr`."""
-        return {"psnr": self.task.psnr(self.nets["generator"])}
 
     def exports(self) -> dict[str, Artifact]:
         """The generator; instance norm sees the whole image, so there is no halo that tiles it exactly."""

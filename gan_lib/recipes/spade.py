@@ -8,7 +8,7 @@ of a wheel where none is configured, or is left out; and there is a running aver
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from pydantic import Field
@@ -21,14 +21,12 @@ from gan_lib.dataset.info import DatasetInfo
 from gan_lib.export.architecture import Architecture
 from gan_lib.export.artifact import Artifact, Tiling
 from gan_lib.export.ports import Image, LabelMap
-from gan_lib.metrics.metric import Metric
 from gan_lib.nets.translation.discriminators import Multiscale, PatchFeatures, features_of, scores_of
 from gan_lib.nets.translation.label_maps import one_hot
 from gan_lib.nets.translation.spade import SPADEGenerator, with_spectral_norm
 from gan_lib.recipes import pairs
 from gan_lib.recipes.perceptual import perceptual_loss
 from gan_lib.recipes.protocol import Average, Batch, Logs, Progress, Recipe, Update
-from gan_lib.recipes.samples import ImageSamples
 
 
 class Settings(pairs.Settings):
@@ -56,7 +54,7 @@ class Settings(pairs.Settings):
     """Of the discriminators."""
 
 
-class SPADERecipe(Recipe):
+class SPADERecipe(pairs.TranslationRecipe):
     """A generator and its discriminators, in alternation."""
 
     def __init__(self, settings: Settings, data: DatasetInfo) -> None:
@@ -130,26 +128,6 @@ class SPADERecipe(Recipe):
         """Features and scores of ``images`` at each scale, as translations of ``labels``."""
         outputs: list[list[Tensor]] = self.nets["discriminators"](torch.cat([one_hot(labels, self.classes), images], 1))
         return outputs
-
-    @torch.no_grad()
-    def fake(self, batch: Batch) -> Tensor:
-        """The batch's fakes, without gradient: from an earlier update of this step, or else generated now."""
-        if "fake" not in batch:
-            batch["fake"] = self.nets["generator"](batch["input"]).float()
-        fake: Tensor = batch["fake"]
-        return fake
-
-    def prepare(self, batch: Batch, seed: int) -> Batch:
-        """See :meth:`Pairs.prepare`."""
-        return self.task.prepare(batch, seed)
-
-    def samples(self, batch: Batch) -> ImageSamples:
-        """Label map, translation and target, side by side."""
-        return self.task.samples(batch, self.nets["generator"])
-
-    def metrics(self) -> Mapping[str, Metric]:
-        """``psnr``, see :meth:`Pairs.psnr`."""
-        return {"psnr": self.task.psnr(self.nets["generator"])}
 
     def exports(self) -> dict[str, Artifact]:
         """The generator; what it begins with sees so much of the label map that no halo tiles it exactly."""

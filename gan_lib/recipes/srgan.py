@@ -92,7 +92,7 @@ class SRGANRecipe(srresnet.SRResNetRecipe):
     def generator_loss(self, batch: Batch, progress: Progress) -> tuple[Tensor, Logs]:
         """Bring fakes near the original in pixels and in features, and make the discriminator score them as real."""
         settings, high = self.settings, batch["high"]
-        fake = self.nets["generator"](batch["low"]).float()
+        fake = self.enlarge(batch["low"])
         batch["fake"] = fake.detach()
         with torch.no_grad():
             real_scores = self.scores(high)
@@ -101,10 +101,15 @@ class SRGANRecipe(srresnet.SRResNetRecipe):
             "subpixel": losses.subpixel_means(fake, high, settings.scale),
             "adversarial": losses.relativistic_g(real_scores, self.scores(fake)),
         }
+        total = (
+            settings.pixel_weight * logs["pixel"]
+            + settings.subpixel_weight * logs["subpixel"]
+            + settings.adversarial_weight * logs["adversarial"]
+        )
         if settings.perceptual_weight > 0:
             logs["perceptual"] = self.frozen["features"](fake, high, progress.step)
-        weights = {name: getattr(settings, f"{name}_weight") for name in logs}
-        return torch.stack([weights[name] * value for name, value in logs.items()]).sum(), logs
+            total = total + settings.perceptual_weight * logs["perceptual"]
+        return total, logs
 
     def discriminator_loss(self, batch: Batch, progress: Progress) -> tuple[Tensor, Logs]:
         """Score the original higher than what the generator makes of its reduction."""
@@ -120,7 +125,7 @@ class SRGANRecipe(srresnet.SRResNetRecipe):
     def fake(self, batch: Batch) -> Tensor:
         """The batch's fakes, without gradient: from an earlier update of this step, or else generated now."""
         if "fake" not in batch:
-            batch["fake"] = self.nets["generator"](batch["low"]).float()
+            batch["fake"] = self.enlarge(batch["low"])
         fake: Tensor = batch["fake"]
         return fake
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -15,10 +16,12 @@ from gan_lib.core.random import derive_seed
 from gan_lib.dataset.info import DatasetInfo
 from gan_lib.metrics.metric import Mean, Metric
 from gan_lib.recipes.image_data import image_channels, image_shape
-from gan_lib.recipes.protocol import Batch
+from gan_lib.recipes.protocol import Batch, Recipe
 from gan_lib.recipes.samples import ImageSamples
 
 LEAST_SIDE = 32
+GENERATORS = ("a_to_b", "b_to_a")
+DISCRIMINATORS = ("discriminator_a", "discriminator_b")
 
 
 class Settings(config.Settings):
@@ -91,6 +94,32 @@ class TwoDomains:
 
     def _resized(self, images: Tensor, size: int) -> Tensor:
         return augment.match_channels(augment.resize(augment.normalise(images), size), self.channels)
+
+
+class TwoDomainsRecipe(Recipe):
+    """What all papers with a net each way answer alike; each adds its updates and losses."""
+
+    task: TwoDomains
+
+    @torch.no_grad()
+    def fakes(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The batch's fakes of A and B, without gradient: from an earlier update of the step, or else generated now."""
+        if "fake_a" not in batch:
+            batch["fake_a"] = self.nets["b_to_a"](batch["b"])
+            batch["fake_b"] = self.nets["a_to_b"](batch["a"])
+        return batch["fake_a"], batch["fake_b"]
+
+    def prepare(self, batch: Batch, seed: int) -> Batch:
+        """See :meth:`TwoDomains.prepare`."""
+        return self.task.prepare(batch, seed)
+
+    def samples(self, batch: Batch) -> ImageSamples:
+        """See :meth:`TwoDomains.samples`."""
+        return self.task.samples(self.nets["a_to_b"], self.nets["b_to_a"], batch)
+
+    def metrics(self) -> Mapping[str, Metric]:
+        """``cycle_error``, see :meth:`TwoDomains.cycle_error`."""
+        return {"cycle_error": self.task.cycle_error(self.nets["a_to_b"], self.nets["b_to_a"])}
 
 
 def _shorter_side(data: DatasetInfo, field: str, size_divisor: int) -> int:

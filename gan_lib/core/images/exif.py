@@ -82,8 +82,8 @@ def kept_exif(image: Image.Image, content: bytes) -> bytes | None:
         entries = _kept(data, order, first_directory(data, order))
     except struct.error:
         return None
-    for left_out in ((), (_MAKER_NOTE,)):
-        written = _as_file(_without(entries, left_out), order)
+    for omitted in ((), (_MAKER_NOTE,)):
+        written = _as_file(_without(entries, omitted), order)
         if len(written) <= LARGEST_KEPT:
             return written if entries else None
     return None

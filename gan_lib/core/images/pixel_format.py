@@ -54,9 +54,9 @@ def in_format(pixels: NDArray, pixel_format: PixelFormat) -> NDArray:
 def over_white(pixels: NDArray) -> NDArray:
     """(height, width, colours and alpha) without alpha: what shows where the image lies on white paper."""
     white = int(np.iinfo(pixels.dtype).max)
-    colours, alpha = pixels[:, :, :-1].astype(np.uint32), pixels[:, :, -1:].astype(np.uint32)
+    values, alpha = pixels[:, :, :-1].astype(np.uint32), pixels[:, :, -1:].astype(np.uint32)
     # Of 16 bits the product and the rounding just fit into 32: 65535 * 65535 + 32767 < 2**32.
-    return ((colours * alpha + white * (white - alpha) + white // 2) // white).astype(pixels.dtype)
+    return ((values * alpha + white * (white - alpha) + white // 2) // white).astype(pixels.dtype)
 
 
 def in_eight_bits(pixels: NDArray) -> Pixels:
